@@ -1,0 +1,76 @@
+/* host.h - the frame of back ends that run in host memory: a team of threads walks the plan.
+ *
+ *     for each op of the plan:  ops[op.kind](h, op, ith, nth);  barrier
+ *
+ * An op function computes its share of the rows or columns for member ith of nth; what it shares
+ * with the others it orders with host_barrier.  ref/ and cpu/ give their tables of op functions,
+ * made from nn/ops.h, and their way to pack a matrix.
+ *
+ * Before the first op, the phases of every row are tabulated once for all layers.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "backend/backend.h"
+#include "base/thread.h"
+
+typedef struct host host;
+
+typedef void host_op(host *h, const plan_op *op, int ith, int nth);
+
+typedef struct host_kind { /* what ref and cpu differ in */
+    const backend_api *api;
+    host_op *const *ops; /* [NN_N_OPS] */
+    /* Packs all matrices of h->plan into memory it owns (h->packed and h->private), reporting
+     * progress; may use h->team.  Fills h->sizes' weight bytes, h->workspace_bytes. */
+    weir_status (*pack)(host *h, const backend_options *o, weir_error *err);
+    void (*unpack)(host *h); /* frees what pack made; accepts a half-made h */
+} host_kind;
+
+struct host {
+    backend base;
+    const host_kind *kind;
+    const plan *plan;
+    team *team;
+    kv_store kv;
+    char *arena;      /* [plan->arena_bytes] activations */
+    char *workspace;  /* [workspace_bytes], pages, for the ops of this kind; pack asks for it */
+    size_t workspace_bytes;
+    void *private;    /* of the kind: packed weights, kernel tables */
+    const char *kernels, *weight_type; /* for people; set by pack */
+    backend_sizes sizes;
+
+    const batch *batch; /* of the running step */
+    /* [max_rows][pairs] each, rows of the running step: phases at pos (recent) and p (pinned) */
+    float *cos_pos, *sin_pos, *cos_pin, *sin_pin;
+};
+
+weir_status host_open(backend **out, const host_kind *kind, const plan *p, const kv_shape *kv,
+                      const backend_options *o, weir_error *err);
+void host_close(backend *b);
+weir_status host_step(backend *b, const batch *batch, weir_error *err);
+const float *host_logits(const backend *b, int i);
+const char *host_kernels(const backend *b);
+const char *host_weight_type(const backend *b);
+int host_threads(const backend *b);
+void host_sizes(const backend *b, backend_sizes *out);
+kv_store *host_kv(backend *b);
+
+static inline void host_barrier(host *h) {
+    team_barrier(h->team);
+}
+
+/* Rows of tensor t in this step: n or n_wanted. */
+static inline int host_rows(const host *h, int t) {
+    return h->plan->tensors[t].selected ? h->batch->n_wanted : h->batch->n;
+}
+
+static inline float *host_row(const host *h, int t, int r) {
+    return plan_row(h->plan, h->arena, t, r);
+}
+
+/* Member ith's share [*from, *to) of n things. */
+static inline void host_share(int n, int ith, int nth, int *from, int *to) {
+    *from = (int)((long long)n * ith / nth);
+    *to = (int)((long long)n * (ith + 1) / nth);
+}
