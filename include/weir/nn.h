@@ -63,6 +63,9 @@ typedef struct nn_config {
     bool multi_query;           /* Falcon 7B: one K/V head                                    */
     bool new_decoder;           /* Falcon 40B/180B: two norms, grouped K/V                    */
     int n_layer_norms;          /* Falcon new decoder: norms in parallel blocks, 1 or 2       */
+    bool qkv_concatenated;      /* fused q/k/v weights are [q; k; v] whole, as GGUF stores them;
+                                   false: the family's own order (NeoX [head][q k v], Falcon
+                                   [group][q.. k v])                                          */
     bool tied_embeddings;
 } nn_config;
 

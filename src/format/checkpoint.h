@@ -18,27 +18,27 @@
 #include "weir/nn.h"
 
 typedef struct tensor_view {
-    const char *name;  /* Hugging Face's name */
+    const char *name; /* Hugging Face's name */
     tensor_type type;
-    int n_dims;        /* 1 or 2 (higher ranks are refused at use)       */
-    int64_t dims[4];   /* outermost first: a matrix is [out, in]         */
-    const void *data;  /* [product of dims], in a mapped file; bounds were checked */
+    int n_dims;       /* 1 or 2 (higher ranks are refused at use)       */
+    int64_t dims[4];  /* outermost first: a matrix is [out, in]         */
+    const void *data; /* [product of dims], in a mapped file; bounds were checked */
     uint64_t bytes;
 } tensor_view;
 
 typedef struct gguf gguf; /* format/gguf.h */
 
 typedef struct checkpoint {
-    arena *arena;          /* names, tables, strings */
-    const char *path;      /* as given, for messages */
-    const char *folder;    /* where tokenizer files lie; NULL for a GGUF */
-    const gguf *gguf;      /* NULL for safetensors */
+    arena *arena;       /* names, tables, strings */
+    const char *path;   /* as given, for messages */
+    const char *folder; /* where tokenizer files lie; NULL for a GGUF */
+    const gguf *gguf;   /* NULL for safetensors */
     nn_config config;
-    tensor_view *tensors;  /* [n_tensors], sorted by name */
+    tensor_view *tensors; /* [n_tensors], sorted by name */
     int n_tensors;
-    mapped_file *files;    /* [n_files] */
+    mapped_file *files; /* [n_files] */
     int n_files;
-    uint64_t parameters;   /* weights in all tensors */
+    uint64_t parameters; /* weights in all tensors */
 } checkpoint;
 
 /* Opens and checks a model: every tensor's bytes lie inside its file.  On failure *out is NULL.
@@ -47,7 +47,8 @@ weir_status checkpoint_open(checkpoint **out, const char *path, weir_error *err)
 void checkpoint_close(checkpoint *c); /* accepts NULL */
 
 /* The same for a GGUF image in memory (the embedded model); bytes stay the caller's. */
-weir_status checkpoint_open_memory(checkpoint **out, const void *data, size_t size, weir_error *err);
+weir_status checkpoint_open_memory(checkpoint **out, const void *data, size_t size,
+                                   weir_error *err);
 
 const tensor_view *checkpoint_find(const checkpoint *c, const char *name); /* NULL: absent */
 

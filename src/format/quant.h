@@ -36,8 +36,8 @@ typedef enum tensor_type {
     TENSOR_N_TYPES,
 } tensor_type;
 
-const char *tensor_type_name(tensor_type type);  /* "Q4_K" */
-int tensor_type_block(tensor_type type);         /* weights per block */
+const char *tensor_type_name(tensor_type type); /* "Q4_K" */
+int tensor_type_block(tensor_type type);        /* weights per block */
 size_t tensor_type_block_bytes(tensor_type type);
 
 /* Bytes of one row of n weights; n must be a multiple of the block. */
