@@ -1,0 +1,77 @@
+/* features.c - asks the processor; the compiler's run-time library has read CPUID at start.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "backend/cpu/features.h"
+
+#include "base/compiler.h"
+
+#include <assert.h>
+#include <string.h>
+
+#if defined(__aarch64__) && defined(__linux__)
+    #include <sys/auxv.h>
+enum { HWCAP_DOT_PRODUCT = 1 << 20 }; /* ASIMDDP of asm/hwcap.h */
+#endif
+
+#if defined(__x86_64__)
+
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+#endif
+
+bool cpu_level_runs(cpu_level level) {
+    if (level == CPU_PORTABLE) return true;
+#if defined(__x86_64__)
+    if (level == CPU_AVX2) return has_avx2();
+    if (level == CPU_AVX512) return has_avx512();
+#elif defined(__aarch64__) && defined(__linux__)
+    if (level == CPU_NEON) return (getauxval(AT_HWCAP) & HWCAP_DOT_PRODUCT) != 0;
+#endif
+    return false;
+}
+
+cpu_level cpu_level_best(void) {
+    for (int level = CPU_N_LEVELS - 1; level > CPU_PORTABLE; level--) {
+        if (cpu_level_runs((cpu_level)level)) return (cpu_level)level;
+    }
+    return CPU_PORTABLE;
+}
+
+int cpu_level_find(const char *name) {
+    static const char *const names[CPU_N_LEVELS] = {
+        [CPU_PORTABLE] = "portable",
+        [CPU_NEON] = "neon",
+        [CPU_AVX2] = "avx2",
+        [CPU_AVX512] = "avx512",
+    };
+    if (!name) return cpu_level_best();
+    for (int level = 0; level < CPU_N_LEVELS; level++) {
+        if (strcmp(name, names[level]) == 0) return cpu_level_runs((cpu_level)level) ? level : -1;
+    }
+    return -1;
+}
+
+cpu_features cpu_features_of(cpu_level level) {
+    assert(cpu_level_runs(level));
+    cpu_features f = {.level = level, .text = "portable"};
+    if (level == CPU_NEON) f.text = "neon dot";
+    if (level == CPU_AVX2) f.text = "avx2";
+#if defined(__x86_64__)
+    if (level == CPU_AVX512) {
+        static const char *const texts[] = {"avx512", "avx512 vnni", "avx512 bf16",
+                                            "avx512 vnni bf16"};
+        f.vnni = __builtin_cpu_supports("avx512vnni") != 0;
+        f.bf16 = __builtin_cpu_supports("avx512bf16") != 0;
+        f.text = texts[f.vnni + 2 * f.bf16];
+    }
+#endif
+    return f;
+}
