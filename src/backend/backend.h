@@ -29,10 +29,10 @@
 typedef struct batch_row {
     int32_t token;
     int slot;
-    uint64_t pos;  /* stream position */
-    uint32_t p;    /* index in the cache: pins + recent - 1; a pinned row: its pin */
-    int pins;      /* pinned rows it sees; a pinned row: p + 1, its own included */
-    int recent;    /* recent rows it sees, itself included; a pinned row: 0 */
+    uint64_t pos; /* stream position */
+    uint32_t p;   /* index in the cache: pins + recent - 1; a pinned row: its pin */
+    int pins;     /* pinned rows it sees; a pinned row: p + 1, its own included */
+    int recent;   /* recent rows it sees, itself included; a pinned row: 0 */
     bool is_pin;
 } batch_row;
 
@@ -59,7 +59,8 @@ typedef struct backend backend;
 
 typedef struct backend_sizes {
     size_t weight_bytes, activation_bytes, kv_bytes;
-    size_t step_weight_bytes; /* read by one step of one row: all matrices but the embedding, plus a row of it */
+    size_t step_weight_bytes; /* read by one step of one row: all matrices but the embedding, plus a
+                                 row of it */
 } backend_sizes;
 
 typedef struct backend_api { /* one const instance per back end */

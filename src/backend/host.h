@@ -33,10 +33,10 @@ struct host {
     const plan *plan;
     team *team;
     kv_store kv;
-    char *arena;      /* [plan->arena_bytes] activations */
-    char *workspace;  /* [workspace_bytes], pages, for the ops of this kind; pack asks for it */
+    char *arena;     /* [plan->arena_bytes] activations */
+    char *workspace; /* [workspace_bytes], pages, for the ops of this kind; pack asks for it */
     size_t workspace_bytes;
-    void *private;    /* of the kind: packed weights, kernel tables */
+    void *private;                     /* of the kind: packed weights, kernel tables */
     const char *kernels, *weight_type; /* for people; set by pack */
     backend_sizes sizes;
 

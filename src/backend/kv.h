@@ -61,8 +61,10 @@ static inline float *kv_scales(const kv_store *kv, int slot, int layer, int is_v
 }
 
 /* Stores / loads one row of head_dim floats; INT8: x = scale * q, scale = max|x| / 127. */
-void kv_put_pin(const kv_store *kv, int slot, int layer, int is_v, int head, int row, const float *x);
-void kv_put_ring(const kv_store *kv, int slot, int layer, int is_v, int head, int row, const float *x);
+void kv_put_pin(const kv_store *kv, int slot, int layer, int is_v, int head, int row,
+                const float *x);
+void kv_put_ring(const kv_store *kv, int slot, int layer, int is_v, int head, int row,
+                 const float *x);
 void kv_get_pin(const kv_store *kv, int slot, int layer, int is_v, int head, int row, float *x);
 void kv_get_ring(const kv_store *kv, int slot, int layer, int is_v, int head, int row, float *x);
 

@@ -25,7 +25,7 @@ struct nn_loader {
 };
 
 struct nn_tensor {
-    int index;     /* in graph->tensors */
+    int index; /* in graph->tensors */
     int features;
     int op;        /* that makes it; -1: the token ids */
     bool selected; /* [n_wanted, features] instead of [n, features] */
@@ -50,8 +50,8 @@ struct nn_graph {
     nn_tensor *tensors; /* [n_tensors] */
     graph_op *ops;      /* [n_ops], in recording order, which is a topological order */
     int n_tensors, n_ops, capacity;
-    int ids, logits;    /* tensors: the input and the result */
-    weir_error error;   /* the first bad call */
+    int ids, logits;  /* tensors: the input and the result */
+    weir_error error; /* the first bad call */
 };
 
 /* Records arch's model for a checkpoint.  The graph and its params live in a and point into the

@@ -57,8 +57,8 @@ typedef enum plan_prologue { PLAN_PLAIN, PLAN_NORM, PLAN_GATE, PLAN_ACT } plan_p
 
 typedef struct plan_op {
     nn_op kind;
-    int in[2], n_in;  /* tensors; PLAN_GATE projections: gate, up */
-    int residual;     /* PROJECT: tensor added to the result; -1: none; may be out itself */
+    int in[2], n_in; /* tensors; PLAN_GATE projections: gate, up */
+    int residual;    /* PROJECT: tensor added to the result; -1: none; may be out itself */
     int out;
     int matrix;             /* LOOKUP, PROJECT */
     plan_prologue prologue; /* PROJECT */
@@ -70,7 +70,7 @@ typedef struct plan_op {
 } plan_op;
 
 typedef struct plan {
-    arena *arena;          /* owns everything here; not the checkpoint */
+    arena *arena; /* owns everything here; not the checkpoint */
     const checkpoint *checkpoint;
     plan_op *ops;          /* [n_ops] */
     plan_tensor *tensors;  /* [n_tensors] */
@@ -79,7 +79,7 @@ typedef struct plan {
     int max_rows, max_wanted; /* n and n_wanted never exceed these */
     int ids, logits;          /* tensors */
     size_t arena_bytes;
-    nn_attention attention;   /* what all attention layers share (n_heads, ...) */
+    nn_attention attention; /* what all attention layers share (n_heads, ...) */
     rope_table rope;
     const float *alibi; /* [n_heads] slopes, or NULL */
     int n_layers;

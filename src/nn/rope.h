@@ -13,7 +13,7 @@
 enum { ROPE_MAX_PAIRS = 256 };
 
 typedef struct rope_table {
-    int pairs;                      /* dims / 2; 0: nothing is rotated            */
+    int pairs; /* dims / 2; 0: nothing is rotated            */
     bool interleaved;
     float magnitude;                /* cos and sin are scaled by this (YaRN)      */
     uint64_t turns[ROPE_MAX_PAIRS]; /* per token, in 2^-64 turns                  */

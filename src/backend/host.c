@@ -1,0 +1,139 @@
+/* host.c - opens, steps and closes back ends that run in host memory.  host.h has the picture.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "backend/host.h"
+
+#include "base/arena.h"
+
+#include <assert.h>
+
+/* The frame of a host around its base; a backend pointer is a host pointer here. */
+static host *host_of(backend *b) {
+    return (host *)b;
+}
+
+static const host *host_of_const(const backend *b) {
+    return (const host *)b;
+}
+
+static weir_status make_tables(host *h, weir_error *err) {
+    const size_t n = size_mul((size_t)h->plan->max_rows, (size_t)MAX_OF(1, h->plan->rope.pairs));
+    float **const tables[] = {&h->cos_pos, &h->sin_pos, &h->cos_pin, &h->sin_pin};
+    for (size_t i = 0; i < COUNT_OF(tables); i++) {
+        if (!(*tables[i] = mem_array(n, sizeof(float)))) {
+            return weir_fail(err, WEIR_ERR_MEMORY, "no memory for %zu phases", n);
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_status fill(host *h, const kv_shape *kv, const backend_options *o, weir_error *err) {
+    const plan *p = h->plan;
+    if (!(h->team = team_new(o->threads))) {
+        return weir_fail(err, WEIR_ERR_DEVICE, "cannot start %d threads", o->threads);
+    }
+    WEIR_TRY(h->kind->pack(h, o, err));
+    WEIR_TRY(kv_init(&h->kv, kv, true, err));
+    WEIR_TRY(make_tables(h, err));
+    if (!(h->arena = mem_map(p->arena_bytes))) {
+        return weir_fail(err, WEIR_ERR_MEMORY, "no memory for %zu bytes of activations",
+                         p->arena_bytes);
+    }
+    if (h->workspace_bytes && !(h->workspace = mem_map(h->workspace_bytes))) {
+        return weir_fail(err, WEIR_ERR_MEMORY, "no memory for %zu bytes of work space",
+                         h->workspace_bytes);
+    }
+    h->sizes.activation_bytes = p->arena_bytes + h->workspace_bytes;
+    h->sizes.kv_bytes = h->kv.bytes;
+    return WEIR_OK;
+}
+
+weir_status host_open(backend **out, const host_kind *kind, const plan *p, const kv_shape *kv,
+                      const backend_options *o, weir_error *err) {
+    *out = NULL;
+    host *h = mem_alloc(sizeof *h);
+    if (!h) return weir_fail(err, WEIR_ERR_MEMORY, "no memory for a back end");
+    h->base.api = kind->api;
+    h->kind = kind;
+    h->plan = p;
+    const weir_status status = fill(h, kv, o, err);
+    if (status != WEIR_OK) {
+        host_close(&h->base);
+        return status;
+    }
+    *out = &h->base;
+    return WEIR_OK;
+}
+
+void host_close(backend *b) {
+    if (!b) return;
+    host *h = host_of(b);
+    h->kind->unpack(h);
+    kv_clear(&h->kv);
+    mem_unmap(h->arena, h->plan->arena_bytes);
+    mem_unmap(h->workspace, h->workspace_bytes);
+    mem_free(h->cos_pos);
+    mem_free(h->sin_pos);
+    mem_free(h->cos_pin);
+    mem_free(h->sin_pin);
+    team_free(h->team);
+    mem_free(h);
+}
+
+static void tabulate(host *h, int ith, int nth) {
+    const rope_table *rope = &h->plan->rope;
+    int from, to;
+    host_share(h->batch->n, ith, nth, &from, &to);
+    for (int r = from; r < to && rope->pairs; r++) {
+        const batch_row *row = &h->batch->rows[r];
+        const size_t at = (size_t)r * (size_t)rope->pairs;
+        rope_phases(rope, row->pos, h->cos_pos + at, h->sin_pos + at);
+        rope_phases(rope, row->p, h->cos_pin + at, h->sin_pin + at);
+    }
+}
+
+static void walk(void *user, int ith, int nth) {
+    host *h = user;
+    tabulate(h, ith, nth);
+    host_barrier(h);
+    for (int i = 0; i < h->plan->n_ops; i++) {
+        const plan_op *op = &h->plan->ops[i];
+        h->kind->ops[op->kind](h, op, ith, nth);
+        host_barrier(h);
+    }
+}
+
+weir_status host_step(backend *b, const batch *rows, weir_error *err) {
+    (void)err; /* nothing in host memory can fail */
+    host *h = host_of(b);
+    assert(rows->n > 0 && rows->n <= h->plan->max_rows);
+    assert(rows->n_wanted <= h->plan->max_wanted);
+    h->batch = rows;
+    team_run(h->team, walk, h);
+    return WEIR_OK;
+}
+
+const float *host_logits(const backend *b, int i) {
+    const host *h = host_of_const(b);
+    return plan_row(h->plan, h->arena, h->plan->logits, i);
+}
+
+const char *host_kernels(const backend *b) {
+    return host_of_const(b)->kernels;
+}
+
+const char *host_weight_type(const backend *b) {
+    return host_of_const(b)->weight_type;
+}
+
+int host_threads(const backend *b) {
+    return team_size(host_of_const(b)->team);
+}
+
+void host_sizes(const backend *b, backend_sizes *out) {
+    *out = host_of_const(b)->sizes;
+}
+
+kv_store *host_kv(backend *b) {
+    return &host_of(b)->kv;
+}
