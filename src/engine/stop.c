@@ -24,9 +24,8 @@ typedef struct stop_matcher {
 
 /* Follows the fallbacks until the byte fits: the automaton's only step. */
 static size_t advance(const matcher *m, size_t matched, char byte) {
-    while (matched && (matched == m->length || m->stop[matched] != byte)) {
-        matched = m->fallback[matched - 1];
-    }
+    assert(matched < m->length);
+    while (matched && m->stop[matched] != byte) matched = m->fallback[matched - 1];
     return matched + (m->stop[matched] == byte);
 }
 
