@@ -27,6 +27,7 @@ import json
 import pathlib
 import shutil
 import sys
+import tempfile
 
 import numpy as np
 import torch
@@ -347,7 +348,7 @@ def case(name, mode, sinks, window, n=N_TOKENS, rows=None, pins=(), turns=None):
 
 
 def cases_of(family, config):
-    """Dense comes first and full second; main() relies on it."""
+    """Dense comes first and full second; make_family() relies on it."""
     dense = case("dense", "dense", 0, N_DENSE, N_DENSE, range(N_DENSE))
     if family in FEW_CASES:
         return [dense, case("s4_w24", "streaming", 4, 24)]
@@ -441,14 +442,8 @@ stores it.  Dense logits come from transformers, all others from tools/reference
 """
 
 
-def main():
-    here = pathlib.Path(__file__).resolve().parent
-    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else here.parent / "tests/data/golden"
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+def make_all(out):
+    """Returns the size of all files, in bytes."""
     ids = np.random.default_rng(7).integers(3, VOCAB, N_TOKENS).tolist()
     ids[0] = 1
     (out / "ids.txt").write_text(" ".join(map(str, ids)) + "\n")
@@ -459,8 +454,23 @@ def main():
     (out / "cases.txt").write_text("".join(lines))
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{len(lines)} cases, {size / 1e6:.2f} MB")
-    if size > 5e6:
-        raise SystemExit("golden files must stay below 5 MB")
+    return size
+
+
+def main():
+    here = pathlib.Path(__file__).resolve().parent
+    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else here.parent / "tests/data/golden"
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:  # old files stay until every check has passed
+        made = pathlib.Path(folder) / "golden"
+        made.mkdir()
+        size = make_all(made)
+        if size > 5e6:
+            raise SystemExit(f"golden files take {size / 1e6:.2f} MB, wanted at most 5")
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(made, out)
 
 
 if __name__ == "__main__":
