@@ -32,8 +32,8 @@ static weir_status fill(host *h, const kv_shape *kv, const backend_options *o, w
     if (!(h->team = team_new(o->threads))) {
         return weir_fail(err, WEIR_ERR_DEVICE, "cannot start %d threads", o->threads);
     }
-    WEIR_TRY(h->kind->pack(h, o, err));
     WEIR_TRY(kv_init(&h->kv, kv, true, err));
+    WEIR_TRY(h->kind->pack(h, o, err));
     WEIR_TRY(make_tables(h, err));
     if (!(h->arena = mem_map(p->arena_bytes))) {
         return weir_fail(err, WEIR_ERR_MEMORY, "no memory for %zu bytes of activations",

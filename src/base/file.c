@@ -31,7 +31,7 @@ bool file_is_folder(const char *path) {
 
 weir_status file_map(mapped_file *out, const char *path, weir_error *err) {
     *out = (mapped_file){0};
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block us */
     if (fd < 0) return fail_io(err, path, "open");
     struct stat st;
     if (fstat(fd, &st) != 0) {
@@ -62,28 +62,50 @@ void file_unmap(mapped_file *file) {
     *file = (mapped_file){0};
 }
 
+void file_release(const mapped_file *file, const void *data, size_t bytes) {
+    const uintptr_t start = (uintptr_t)file->data, at = (uintptr_t)data;
+    if (!file->data || at < start || at - start > file->size) return;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = at / page * page; /* neighbours are only read again */
+    const size_t left = file->size - (from - start);
+    const size_t size = at - from + bytes;
+    madvise((void *)from, size < left ? size : left,
+            MADV_DONTNEED); /* NOLINT(performance-no-int-to-ptr) */
+}
+
+/* Opens a new file beside path and writes its name, path.PID-N, to name: O_EXCL makes it ours, and
+ * open (unlike mkstemp) applies the umask. */
+static int create_beside(const char *path, char *name, size_t size) {
+    int fd = -1;
+    for (int i = 0; i < 1000; i++) {
+        snprintf(name, size, "%s.%ld-%d", path, (long)getpid(), i);
+        fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST) break;
+    }
+    if (fd < 0) name[0] = 0; /* nothing to remove */
+    return fd;
+}
+
 weir_status file_create(file_writer *out, const char *path, weir_error *err) {
     *out = (file_writer){.fd = -1};
-    const size_t n = strlen(path);
+    if (!path[0]) return weir_fail(err, WEIR_ERR_IO, "an empty file name cannot be written");
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* rename would replace a device */
+        return weir_fail(err, WEIR_ERR_IO, "%s: exists and is not a regular file", path);
+    }
+    const size_t n = strlen(path), room = n + sizeof ".9223372036854775807-999";
     out->target = mem_alloc(n + 1);
-    out->temporary = mem_alloc(n + 8);
+    out->temporary = mem_alloc(room);
     if (!out->target || !out->temporary) {
         file_abandon(out);
         return weir_fail(err, WEIR_ERR_MEMORY, "%s: out of memory", path);
     }
     memcpy(out->target, path, n);
-    snprintf(out->temporary, n + 8, "%s.XXXXXX", path);
-    out->fd = mkostemp(out->temporary, O_CLOEXEC);
-    if (out->fd < 0) {
-        out->temporary[0] = 0; /* nothing to remove */
-        const weir_status status = fail_io(err, path, "create a file beside it");
-        file_abandon(out);
-        return status;
-    }
-    const mode_t mask = umask(0);
-    umask(mask);
-    fchmod(out->fd, 0666 & ~mask); /* mkostemp makes it 0600 */
-    return WEIR_OK;
+    out->fd = create_beside(path, out->temporary, room);
+    if (out->fd >= 0) return WEIR_OK;
+    const weir_status status = fail_io(err, path, "create a file beside it");
+    file_abandon(out);
+    return status;
 }
 
 weir_status file_write(file_writer *w, const void *data, size_t size, weir_error *err) {
@@ -98,13 +120,25 @@ weir_status file_write(file_writer *w, const void *data, size_t size, weir_error
     return WEIR_OK;
 }
 
+/* The rename is on disk when the folder is; a folder that cannot be opened is no failure, the
+ * file is in place. */
+static void flush_folder(char *path) {
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = 0;
+    const int fd = open(!slash ? "." : path[0] ? path : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    fsync(fd);
+    close(fd);
+}
+
 weir_status file_commit(file_writer *w, weir_error *err) {
     if (fsync(w->fd) != 0 || rename(w->temporary, w->target) != 0) {
         const weir_status status = fail_io(err, w->target, "write");
         file_abandon(w);
         return status;
     }
-    w->temporary[0] = 0;
+    w->temporary[0] = 0; /* nothing to remove */
+    flush_folder(w->target);
     file_abandon(w);
     return WEIR_OK;
 }

@@ -14,6 +14,10 @@ typedef struct mapped_file { /* all-zero: nothing mapped */
 weir_status file_map(mapped_file *out, const char *path, weir_error *err);
 void file_unmap(mapped_file *file);
 
+/* Gives the memory of bytes that will not be read soon back to the system: they stay mapped and are
+ * read from the file again when touched.  Does nothing for bytes outside the file. */
+void file_release(const mapped_file *file, const void *data, size_t bytes);
+
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);
 

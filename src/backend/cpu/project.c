@@ -1,0 +1,181 @@
+/* project.c - y = [residual +] pre(x) W^T [+ b] on panels; project.h has the picture.
+ *
+ *   prologue   a member makes whole rows ready: norm, gate or activation in f32, then the words
+ *              its kernel takes.  One row is made by every member for itself (a few microseconds,
+ *              and no barrier); more rows are shared out, and a barrier follows.
+ *   product    members take consecutive panels.  For many rows, panels go in groups that stay in
+ *              the second cache while the tiles of inputs pass by.
+ *   epilogue   bias and residual are added as a tile of sums leaves.
+ *
+ * Work space: [nth members: float row, ready row][tiles of all rows].
+ *
+ * Twin: ref/project.c.  Test: tests/backend/test_project.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/rows.h"
+
+#include <assert.h>
+
+enum { GROUP_BYTES = 512 << 10 }; /* of weights kept in the second cache: half of it */
+
+size_t input_row_bytes(input_kind kind, int k) {
+    const size_t n = (size_t)k;
+    if (kind == INPUT_F32) return n * 4;
+    if (kind == INPUT_BF16) return (n + 1) / 2 * 4;
+    return n + n / PACK_GROUP * 24;
+}
+
+/* Tables from the narrowest hardware to the widest; a later one that runs here wins. */
+static int tables_of(const cpu_features *f, const project_table *out[6]) {
+    int n = 0;
+    out[n++] = &cpu_portable_table;
+    if (f->level == CPU_NEON) out[n++] = &cpu_neon_table;
+    if (f->level >= CPU_AVX2) out[n++] = &cpu_avx2_table;
+    if (f->level == CPU_AVX512) out[n++] = &cpu_avx512_table;
+    if (f->vnni) out[n++] = &cpu_avx512_vnni_table;
+    if (f->bf16) out[n++] = &cpu_avx512_bf16_table;
+    return n;
+}
+
+const project_kernel *cpu_kernel_find(const cpu_features *f, pack_format format) {
+    const project_table *tables[6];
+    int i = tables_of(f, tables) - 1;
+    while (i > 0 && !tables[i]->kernels[format].run) i--;
+    assert(tables[i]->kernels[format].run);
+    return &tables[i]->kernels[format];
+}
+
+input_fn *cpu_input_find(const cpu_features *f, input_kind kind) {
+    const project_table *tables[6];
+    int i = tables_of(f, tables) - 1;
+    while (i > 0 && !tables[i]->inputs[kind]) i--;
+    assert(tables[i]->inputs[kind]);
+    return tables[i]->inputs[kind];
+}
+
+/* ---- product */
+
+/* Adds bias and residual to the sums of one tile, [rows][panels][16], and writes them out. */
+static void write_tile(const project_job *j, const float *sums, int first_row, int rows,
+                       int first_panel, int panels) {
+    for (int r = 0; r < rows; r++) {
+        const size_t row = (size_t)(first_row + r);
+        float *y = j->y + row * j->y_stride;
+        const float *residual = j->residual ? j->residual + row * j->residual_stride : NULL;
+        for (int p = 0; p < panels; p++, sums += PACK_ROWS) {
+            const int at = (first_panel + p) * PACK_ROWS;
+            const int n = MIN_OF(PACK_ROWS, j->m->rows - at);
+            for (int i = 0; i < n; i++) {
+                float sum = sums[i];
+                if (j->bias) sum += j->bias[at + i];
+                if (residual) sum += residual[at + i];
+                y[at + i] = sum;
+            }
+        }
+    }
+}
+
+/* Panels at once for n rows. */
+static int panel_step(const project_kernel *k, int n) {
+    return n == 1 ? k->panels_one : n <= 5 ? k->panels_few : k->panels_many;
+}
+
+/* All tiles of rows through `panels` panels, a multiple of the step or less than one step. */
+static void project_group(const project_job *j, int first, int panels) {
+    _Alignas(64) float sums[PROJECT_ROWS * PROJECT_PANELS * PACK_ROWS];
+    const cpu_matrix *m = j->m;
+    const size_t row_bytes = input_row_bytes(m->kernel->input, m->depth);
+    const int wide = panel_step(m->kernel, j->n);
+    for (int r = 0; r < j->n; r += PROJECT_ROWS) {
+        const int rows = MIN_OF(PROJECT_ROWS, j->n - r);
+        for (int p = 0, step; p < panels; p += step) {
+            step = panels - p >= wide ? wide : 1;
+            const project_tile t = {.w = m->panels + (size_t)(first + p) * m->panel_bytes,
+                                    .panel_bytes = m->panel_bytes,
+                                    .x = j->x + (size_t)r * row_bytes,
+                                    .k = m->depth,
+                                    .out = sums};
+            m->kernel->run(&t, rows, step);
+            write_tile(j, sums, r, rows, first + p, step);
+        }
+    }
+}
+
+void cpu_project_panels(const project_job *j, int from, int to) {
+    const int step = panel_step(j->m->kernel, j->n);
+    const int fit = (int)(GROUP_BYTES / j->m->panel_bytes);
+    const int group = j->n == 1 ? step : MAX_OF(1, fit / step) * step;
+    for (int p = from; p < to; p += group) project_group(j, p, MIN_OF(group, to - p));
+}
+
+/* ---- inputs */
+
+void cpu_place_input(const cpu_matrix *m, const uint32_t *words, int r, int n, char *tiles) {
+    const size_t row_bytes = input_row_bytes(m->kernel->input, m->depth);
+    const int first = r / PROJECT_ROWS * PROJECT_ROWS;
+    const size_t rows = (size_t)MIN_OF(PROJECT_ROWS, n - first);
+    uint32_t *to = (uint32_t *)(void *)(tiles + (size_t)first * row_bytes) + (r - first);
+    for (size_t i = 0; i < row_bytes / 4; i++) to[i * rows] = words[i];
+}
+
+/* The row that is multiplied, [cols]: the tensor's own or one made in scratch. */
+static const float *prologue(const host *h, const plan_op *op, int r, int cols, float *scratch) {
+    const cpu_level level = cpu_of(h)->features.level;
+    const float *x = host_row(h, op->in[0], r);
+    switch (op->prologue) {
+    case PLAN_PLAIN: return x;
+    case PLAN_NORM: cpu_norm_row(level, scratch, x, &op->norm, cols); break;
+    case PLAN_GATE:
+        cpu_gate_row(level, op->act, scratch, x, host_row(h, op->in[1], r), cols);
+        break;
+    case PLAN_ACT: cpu_act_row(level, op->act, scratch, x, cols); break;
+    }
+    return scratch;
+}
+
+/* Makes all rows ready; returns their tiles. */
+static const char *make_inputs(host *h, const plan_op *op, const cpu_matrix *m, int ith, int nth) {
+    const int n = host_rows(h, op->out);
+    char *member = h->workspace + (size_t)ith * cpu_of(h)->member_bytes;
+    char *tiles = h->workspace + (size_t)nth * cpu_of(h)->member_bytes;
+    float *scratch = (float *)(void *)member;
+    uint32_t *words = (uint32_t *)(void *)(member + cpu_of(h)->member_bytes / 2);
+    if (n == 1) {
+        m->make_input(prologue(h, op, 0, m->cols, scratch), m->cols, m->depth, words);
+        return (const char *)words;
+    }
+    /* whole tiles when there are enough, so that members do not write into the same lines */
+    const int n_tiles = (n + PROJECT_ROWS - 1) / PROJECT_ROWS;
+    const int unit = n_tiles >= nth ? PROJECT_ROWS : 1;
+    int from, to;
+    host_share((n + unit - 1) / unit, ith, nth, &from, &to);
+    for (int r = from * unit; r < MIN_OF(to * unit, n); r++) {
+        m->make_input(prologue(h, op, r, m->cols, scratch), m->cols, m->depth, words);
+        cpu_place_input(m, words, r, n, tiles);
+    }
+    host_barrier(h);
+    return tiles;
+}
+
+void cpu_project(host *h, const plan_op *op, int ith, int nth) {
+    const cpu_matrix *m = &cpu_of(h)->matrices[op->matrix];
+    const plan *p = h->plan;
+    const int n = host_rows(h, op->out);
+    if (n == 0) return;
+    const plan_tensor *out = &p->tensors[op->out];
+    assert(out->features == m->rows && p->tensors[op->in[0]].features == m->cols);
+    project_job j = {.m = m,
+                     .x = make_inputs(h, op, m, ith, nth),
+                     .n = n,
+                     .bias = p->matrices[op->matrix].bias,
+                     .y = host_row(h, op->out, 0),
+                     .y_stride = (size_t)p->tensors[out->base].stride};
+    if (op->residual >= 0) {
+        j.residual = host_row(h, op->residual, 0);
+        j.residual_stride = (size_t)p->tensors[p->tensors[op->residual].base].stride;
+    }
+    int from, to;
+    host_share(m->n_panels, ith, nth, &from, &to);
+    cpu_project_panels(&j, from, to);
+}
