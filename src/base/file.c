@@ -69,8 +69,8 @@ void file_release(const mapped_file *file, const void *data, size_t bytes) {
     const uintptr_t from = at / page * page; /* neighbours are only read again */
     const size_t left = file->size - (from - start);
     const size_t size = at - from + bytes;
-    madvise((void *)from, size < left ? size : left,
-            MADV_DONTNEED); /* NOLINT(performance-no-int-to-ptr) */
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): rounding down to a page */
+    madvise((void *)from, size < left ? size : left, MADV_DONTNEED);
 }
 
 /* Opens a new file beside path and writes its name, path.PID-N, to name: O_EXCL makes it ours, and
