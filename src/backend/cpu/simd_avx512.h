@@ -3,6 +3,9 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
+#include "base/compiler.h"
+#include "base/half.h"
+
 #include <immintrin.h>
 
 enum { VF_WIDTH = 16, VF_REGISTERS = 32 };

@@ -3,6 +3,9 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
+#include "base/compiler.h"
+#include "base/half.h"
+
 #include <arm_neon.h>
 #include <string.h>
 

@@ -4,6 +4,9 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
+#include "base/compiler.h"
+#include "base/half.h"
+
 #include <math.h>
 #include <string.h>
 
