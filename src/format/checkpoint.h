@@ -1,11 +1,11 @@
 /* checkpoint.h - a model on disk, whatever its container: named tensors and a configuration.
  *
- *     folder with config.json + *.safetensors (single or sharded)   safetensors.c
- *     one .safetensors file, config.json beside it                   safetensors.c
- *     one .gguf file                                                 gguf.c
+ *     folder with config.json + *.safetensors (single or sharded)   folder.c, safetensors.c
+ *     one .safetensors file, config.json beside it                   folder.c, safetensors.c
+ *     one .gguf file, not split                                      checkpoint.c, gguf.c
  *
  * Tensors keep their bytes where they are, in mapped files.  Names are Hugging Face's for every
- * container: gguf.c translates, so that models know one naming only.  GGUF files of the llama
+ * container: gguf_names.c translates, so that models know one naming only.  GGUF files of the llama
  * family store q and k rows for interleaved rotation; that is said in config.rope.interleaved and
  * nothing is moved.
  *
@@ -34,9 +34,9 @@ typedef struct checkpoint {
     const char *folder; /* where tokenizer files lie; NULL for a GGUF */
     const gguf *gguf;   /* NULL for safetensors */
     nn_config config;
-    tensor_view *tensors; /* [n_tensors], sorted by name */
+    tensor_view *tensors; /* [n_tensors], sorted by name; heap */
     int n_tensors;
-    mapped_file *files; /* [n_files] */
+    mapped_file *files; /* [n_files]; heap */
     int n_files;
     uint64_t parameters; /* weights in all tensors */
 } checkpoint;
@@ -46,7 +46,8 @@ typedef struct checkpoint {
 weir_status checkpoint_open(checkpoint **out, const char *path, weir_error *err);
 void checkpoint_close(checkpoint *c); /* accepts NULL */
 
-/* The same for a GGUF image in memory (the embedded model); bytes stay the caller's. */
+/* The same for a GGUF image in memory (the embedded model); bytes stay the caller's and must be
+ * aligned to 32. */
 weir_status checkpoint_open_memory(checkpoint **out, const void *data, size_t size,
                                    weir_error *err);
 
@@ -57,4 +58,5 @@ const tensor_view *checkpoint_find(const checkpoint *c, const char *name); /* NU
 weir_status config_from_json(nn_config *out, arena *a, const char *json, size_t size,
                              const char *path, weir_error *err);
 /* A GGUF's keys to the same; format/config_gguf.c */
-weir_status config_from_gguf(nn_config *out, arena *a, const gguf *g, weir_error *err);
+weir_status config_from_gguf(nn_config *out, arena *a, const gguf *g, const char *path,
+                             weir_error *err);

@@ -221,6 +221,12 @@ static int compare_keys(const void *a, const void *b) {
     return compare_strings(((const entry *)a)->key, ((const entry *)b)->key);
 }
 
+/* Some converters wrote a scalar twice; that does no harm when both say the same. */
+static bool is_repeated(const entry *a, const entry *b) {
+    return a->scalar && b->scalar && a->type == b->type &&
+           memcmp(a->scalar, b->scalar, scalar_bytes[a->type]) == 0;
+}
+
 static weir_status read_keys(cursor *c, gguf *g, uint64_t n) {
     if (n > (c->size - c->at) / MIN_KEY_BYTES) {
         return weir_fail(c->err, WEIR_ERR_FORMAT,
@@ -233,9 +239,11 @@ static weir_status read_keys(cursor *c, gguf *g, uint64_t n) {
     for (size_t i = 0; i < g->n_keys; i++) WEIR_TRY(read_key(c, &g->keys[i]));
     qsort(g->keys, g->n_keys, sizeof *g->keys, compare_keys);
     for (size_t i = 1; i < g->n_keys; i++) {
+        const entry *before = &g->keys[i - 1];
         const gguf_string key = g->keys[i].key;
-        if (compare_strings(g->keys[i - 1].key, key) == 0) {
-            return weir_fail(c->err, WEIR_ERR_FORMAT, "%s: key %.*s is there twice", c->path,
+        if (compare_strings(before->key, key) == 0 && !is_repeated(before, &g->keys[i])) {
+            return weir_fail(c->err, WEIR_ERR_FORMAT,
+                             "%s: key %.*s is there twice with different values", c->path,
                              shown(key), key.data);
         }
     }
