@@ -20,7 +20,7 @@
  * No filter sorts.  Each is a cut, "the best candidates that together have this much", and a
  * radix select finds the cut in at most three passes.
  *
- * Test: tests/engine/test_sampler.c.
+ * Test: tests/engine/test_draw.c, test_sampler.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
