@@ -79,7 +79,8 @@ bad src/base/bad.c 'int x;' "must end with one newline"
 bad src/base/bad.c "$(repeat 801 'int x;')" "lines, at most 800"
 # A warning alone fails nothing, so the last line has no newline.
 bad src/base/bad.c "$(repeat 650 'int x;')int y;" "warning: 654 lines, better 600"
-bad src/base/bad.c "int bad_f(int x) {\n$(repeat 99 '    x++;')}\n" "bad_f has 101 lines, at most 100"
+bad src/base/bad.c "int bad_f(int x) {\n$(repeat 99 '    x++;')}\n" \
+    "bad_f has 101 lines, at most 100"
 bad src/base/bad.c "int bad_f(int x,\n          int y) {\n$(repeat 98 '    x++;')}\n" \
     "bad_f has 101 lines"
 bad src/base/bad.c 'int  x;\n' "not as clang-format writes it"
@@ -87,17 +88,22 @@ bad src/base/bad.c '// a comment\n' "comments are written /* */"
 bad src/base/bad.c '/* TODO: later */\n' "a TODO needs the number of an issue"
 bad src/base/bad.c 'int x; /* NOLINT */\n' "NOLINT must name its check"
 bad src/base/bad.c 'typedef int bad_t;\n' "bad_t: names that end in _t belong to POSIX"
-bad src/base/bad.c '#include "text/tokenizer.h"\n' 'base includes "text/tokenizer.h", which lies above'
+bad src/base/bad.c '#include "text/tokenizer.h"\n' \
+    'base includes "text/tokenizer.h", which lies above'
 bad src/base/bad.c '#include "elsewhere/x.h"\n' '"elsewhere/x.h" is in no layer'
 bad src/model/bad.c '#include "nn/graph.h"\n' "may see weir/nn.h only"
 bad src/base/bad.h 'int bad(void);\n' "no #pragma once"
 bad include/weir/bad.h "#pragma once\n$(repeat 450 'int x;')" "lines, a public header has 450"
-bad include/weir/bad.h '#pragma once\nWEIR_API int other_name(int x);\n' "other_name: public names begin"
+bad include/weir/bad.h '#pragma once\nWEIR_API int other_name(int x);\n' \
+    "other_name: public names begin"
 
 begin && printf 'int x;\n' >src/base/bad.c && expect "no header comment"
-begin && printf '/* good.c - a test. */\nint x;\n' >src/base/bad.c && expect 'wanted "bad.c - what it is"'
-begin && printf '/* bad.c - a test. */\nint x;\n' >src/base/bad.c && expect "does not end with its SPDX line"
-begin && printf '"""bad.py - a test.\n"""\n' >tools/bad.py && expect "does not end with its SPDX line"
+begin && printf '/* good.c - a test. */\nint x;\n' >src/base/bad.c &&
+    expect 'wanted "bad.c - what it is"'
+begin && printf '/* bad.c - a test. */\nint x;\n' >src/base/bad.c &&
+    expect "does not end with its SPDX line"
+begin && printf '"""bad.py - a test.\n"""\n' >tools/bad.py &&
+    expect "does not end with its SPDX line"
 begin && sed -i 's/^#include.*/#include <stdio.h>\n&/' src/base/good.c &&
     expect 'includes "stdio.h" before its own "base/good.h"'
 begin && printf 'weir_gone\n' >include.txt && mkdir -p include/weir &&
@@ -105,11 +111,12 @@ begin && printf 'weir_gone\n' >include.txt && mkdir -p include/weir &&
 bad src/nn/bad.c "$(repeat 400 'int x;')" "0.7 % of the lines have comments, wanted 20 to 30"
 bad src/nn/bad.c "$(repeat 400 'int x; /* x */')" "0 asserts in 400 lines of code, wanted 6"
 
-object 'int good_x(int x) { return x; }\nstatic const char *const t[] = {"a"};\nconst char *good_t(int i) { return t[i]; }\n' ""
+object 'static const char *const t[] = {"a"};\nconst char *good_t(int i) { return t[i]; }\n' ""
 object 'void exit(int);\nvoid bad_f(void) { exit(1); }\n' "calls exit"
 object 'int printf(const char *, ...);\nvoid bad_f(void) { printf("x %%d", 1); }\n' "calls printf"
 object 'void *malloc(unsigned long);\nvoid *bad_f(void) { return malloc(3); }\n' "calls malloc"
-object 'static int counter;\nint bad_f(void) { return counter++; }\n' "counter is a mutable global (.bss"
+object 'static int counter;\nint bad_f(void) { return counter++; }\n' \
+    "counter is a mutable global (.bss"
 object 'int bad_f(void) { static int n = 4; return n++; }\n' "n is a mutable global (.data"
 object 'int bad(void) { return 1; }\n' "bad is global and has no prefix"
 
