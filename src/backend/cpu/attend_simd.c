@@ -23,6 +23,7 @@
 enum {
     DOTS = VF_REGISTERS / 2, /* sums of products held at once */
     WIDE = VF_REGISTERS / 8, /* vectors of a row held at once */
+    AHEAD = 4096,            /* bytes of keys or values asked for before they are needed */
     ROWS = 6,                /* of a gemm tile: ROWS * WIDE sums, WIDE operands, one broadcast */
 };
 
@@ -45,6 +46,12 @@ WEIR_INLINE vf load_part(weir_type type, const char *row, int d, int n) {
     case WEIR_INT8: return vf_load_i8_part((const int8_t *)(const void *)row + d, n);
     default: return vf_load_f16_part((const uint16_t *)(const void *)row + d, n);
     }
+}
+
+/* Asks for the line that feature d is on, AHEAD bytes further: rows of a head lie in order. */
+WEIR_INLINE void look_ahead(weir_type type, const char *row, int d) {
+    const int bytes = type == WEIR_F32 ? 4 : type == WEIR_INT8 ? 1 : 2;
+    if (d * bytes % 64 == 0) WEIR_PREFETCH(row + d * bytes + AHEAD);
 }
 
 WEIR_INLINE const char *key_row(const attend_keys *k, const char *const pieces[2], int c) {
@@ -118,7 +125,10 @@ WEIR_INLINE void dots(weir_type type, int H, const float *q, int stride, const c
         WEIR_UNROLL for (int i = 0; i < DOTS; i++) x[i] = vf_zero();
         int d = 0;
         for (; d + VF_WIDTH <= head_dim; d += VF_WIDTH) {
-            WEIR_UNROLL for (int j = 0; j < keys; j++) kx[j] = load(type, at[j], d);
+            WEIR_UNROLL for (int j = 0; j < keys; j++) {
+                look_ahead(type, at[j], d);
+                kx[j] = load(type, at[j], d);
+            }
             WEIR_UNROLL for (int h = 0; h < H; h++) {
                 const vf qx = vf_load(q + h * stride + d);
                 WEIR_UNROLL for (int j = 0; j < keys; j++) {
@@ -154,6 +164,7 @@ WEIR_INLINE void gather(weir_type type, int H, int D, const attend_keys *k, cons
         for (int c = from; c < to; c++, row += k->row_bytes) {
             vf vx[WIDE];
             WEIR_UNROLL for (int j = 0; j < D; j++) {
+                look_ahead(type, row, d + j * VF_WIDTH);
                 vx[j] = part ? load_part(type, row, d, part) : load(type, row, d + j * VF_WIDTH);
             }
             WEIR_UNROLL for (int h = 0; h < H; h++) {

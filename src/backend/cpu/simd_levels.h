@@ -7,6 +7,7 @@
 #pragma once
 
 #include "backend/cpu/attend_kernels.h"
+#include "backend/cpu/peak.h"
 #include "backend/cpu/rows.h"
 
 #if defined(__x86_64__)
@@ -26,3 +27,4 @@
 extern const row_kernels cpu_rows_portable, cpu_rows_neon, cpu_rows_avx2, cpu_rows_avx512;
 extern const attend_kernels cpu_attend_portable, cpu_attend_neon, cpu_attend_avx2,
     cpu_attend_avx512;
+extern const peak_kernel cpu_peak_portable, cpu_peak_neon, cpu_peak_avx2, cpu_peak_avx512;
