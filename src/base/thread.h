@@ -1,7 +1,7 @@
 /* thread.h - a team: a fixed set of threads that all run the same function.
  *
  *     team *t = team_new(4);                 three workers and the caller
- *     team_run(t, work, &job);               work(&job, ith, nth) on each; returns when all are done
+ *     team_run(t, work, &job);               work(&job, ith, nth) on each; waits for all
  *       ... inside work: team_barrier(t);    wait for the others
  *     team_free(t);
  *
@@ -18,9 +18,9 @@ typedef struct team team;
 
 typedef void team_fn(void *user, int ith, int nth);
 
-int cpu_count(void);            /* processors this process may run on */
-team *team_new(int n_threads);  /* 0: cpu_count(); NULL when threads cannot be made */
-void team_free(team *t);        /* accepts NULL */
+int cpu_count(void);           /* processors this process may run on */
+team *team_new(int n_threads); /* 0: cpu_count(); NULL when threads cannot be made */
+void team_free(team *t);       /* accepts NULL */
 int team_size(const team *t);
 void team_run(team *t, team_fn *fn, void *user);
-void team_barrier(team *t);     /* called by every member, inside team_run only */
+void team_barrier(team *t); /* called by every member, inside team_run only */
