@@ -54,6 +54,13 @@ input_fn *cpu_input_find(const cpu_features *f, input_kind kind) {
     return tables[i]->inputs[kind];
 }
 
+read_fn *cpu_read_find(const cpu_features *f) {
+    const project_table *tables[6];
+    int i = tables_of(f, tables) - 1;
+    while (i > 0 && !tables[i]->read) i--;
+    return tables[i]->read;
+}
+
 /* ---- product */
 
 /* Adds bias and residual to the sums of one tile, [rows][panels][16], and writes them out. */

@@ -34,7 +34,7 @@
 
 #include <stdint.h>
 
-enum { PROJECT_ROWS = 12, PROJECT_PANELS = 8 }; /* the largest tile, either way */
+enum { PROJECT_ROWS = 12, PROJECT_PANELS = 4 }; /* the largest tile, either way */
 
 typedef enum input_kind { INPUT_F32, INPUT_BF16, INPUT_INT8, INPUT_N_KINDS } input_kind;
 
@@ -66,6 +66,10 @@ typedef void project_fn(const project_tile *t, int rows, int panels);
 /* One row of k floats, padded with zeros to `depth`, to the words of a tile of one row. */
 typedef void input_fn(const float *x, int k, int depth, void *out);
 
+/* Reads bytes (a multiple of 512) as fast as the level can, as kernels read panels; returns
+ * something that depends on all of them.  For bandwidth.c. */
+typedef uint64_t read_fn(const char *data, size_t bytes);
+
 typedef struct project_kernel {
     project_fn *run; /* NULL: this table has none for the format */
     input_kind input;
@@ -77,6 +81,7 @@ typedef struct project_kernel {
 typedef struct project_table { /* what one source file offers */
     project_kernel kernels[PACK_N_FORMATS];
     input_fn *inputs[INPUT_N_KINDS];
+    read_fn *read;
 } project_table;
 
 extern const project_table cpu_portable_table, cpu_avx2_table, cpu_avx512_table,
@@ -85,3 +90,4 @@ extern const project_table cpu_portable_table, cpu_avx2_table, cpu_avx512_table,
 /* The best kernel these features have for a format; there always is one. */
 const project_kernel *cpu_kernel_find(const cpu_features *f, pack_format format);
 input_fn *cpu_input_find(const cpu_features *f, input_kind kind);
+read_fn *cpu_read_find(const cpu_features *f);

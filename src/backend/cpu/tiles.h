@@ -29,7 +29,7 @@
 
 /* Few rows: more panels at once, so that enough sums are under way to hide their latency. */
 #define TILE_CASES_FEW(TILE) \
-    TILE_CASE(TILE, 1, 8)    \
+    TILE_CASE(TILE, 1, 4)    \
     TILE_CASE(TILE, 2, 4)    \
     TILE_CASE(TILE, 3, 4)    \
     TILE_CASE(TILE, 4, 4)    \
@@ -47,7 +47,6 @@
 /* Kernels that keep 1 panel x 12 rows. */
 #define TILES_NARROW(TILE)                              \
     switch (panels * 16 + rows) {                       \
-        TILE_CASES_FEW(TILE)                            \
         TILE_CASES_ROWS(TILE, 1)                        \
     default: assert(!"no kernel for this tile"); break; \
     }
