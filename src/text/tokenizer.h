@@ -29,9 +29,12 @@ int tokenizer_vocab(const weir_tokenizer *t);
 int32_t tokenizer_bos(const weir_tokenizer *t); /* -1: none */
 int32_t tokenizer_eos(const weir_tokenizer *t); /* -1: none */
 bool tokenizer_adds_bos(const weir_tokenizer *t);
-bool tokenizer_is_end(const weir_tokenizer *t, int32_t id); /* ends a turn or text: eos, <|im_end|>, <|eot_id|>, ... */
+bool tokenizer_is_end(const weir_tokenizer *t,
+                      int32_t id); /* ends a turn or text: eos, <|im_end|>, <|eot_id|>, ... */
 const char *tokenizer_chat_template(const weir_tokenizer *t); /* Jinja source; NULL: none */
-const char *tokenizer_token_text(const weir_tokenizer *t, int32_t id); /* the special token's or piece's own spelling; NULL: no such id */
+const char *tokenizer_token_text(
+    const weir_tokenizer *t,
+    int32_t id); /* the special token's or piece's own spelling; NULL: no such id */
 int32_t tokenizer_find(const weir_tokenizer *t, const char *token); /* id of an exact token; -1 */
 
 /* Encodes into ids, which grows on the heap (mem_*); *n tokens.  flags: WEIR_ADD_BOS,
