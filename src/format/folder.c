@@ -87,7 +87,7 @@ static weir_status check_index(const checkpoint *c, json_t *map, const char *pat
                                weir_error *err) {
     for (void *at = json_object_iter(map); at; at = json_object_iter_next(map, at)) {
         const char *name = json_object_iter_key(at);
-        if (checkpoint_find(c, name)) continue;
+        if (checkpoint_find(c, name) || safetensors_is_ignored(name)) continue;
         const char *shard = json_string_value(json_object_iter_value(at));
         return weir_fail(err, WEIR_ERR_FORMAT, "%s: tensor %.100s is not in %.100s", path, name,
                          shard ? shard : "its shard");

@@ -182,15 +182,15 @@ static weir_status read_array(cursor *c, entry *e) {
     uint64_t n;
     WEIR_TRY(read_u32(c, &e->type, "an array"));
     WEIR_TRY(read_u64(c, &n, "an array"));
-    if (n > c->size - c->at) return cut_off(c, "an array"); /* an element is a byte at least */
-    e->is_array = true;
-    e->n = (size_t)n;
-    if (e->type == GGUF_STRING) return read_strings(c, e);
-    if (e->type >= GGUF_N_TYPES || scalar_bytes[e->type] == 0) {
+    if (e->type != GGUF_STRING && (e->type >= GGUF_N_TYPES || scalar_bytes[e->type] == 0)) {
         return weir_fail(c->err, WEIR_ERR_FORMAT,
                          "%s: key %.*s is an array of type %" PRIu32 ", which GGUF does not have",
                          c->path, shown(e->key), e->key.data, e->type);
     }
+    if (n > c->size - c->at) return cut_off(c, "an array"); /* an element is a byte at least */
+    e->is_array = true;
+    e->n = (size_t)n;
+    if (e->type == GGUF_STRING) return read_strings(c, e);
     const size_t bytes = size_mul(e->n, scalar_bytes[e->type]);
     const uint8_t *p = take(c, bytes);
     if (!p) return cut_off(c, "an array");
@@ -318,8 +318,9 @@ static int compare_places(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* No byte belongs to two tensors: sorted by place, each ends before the next begins. */
-static weir_status check_overlap(cursor *c, const gguf *g) {
+/* No byte belongs to two tensors, and behind the last there is no more than padding: sorted by
+ * place, each ends before the next begins.  What a type that cannot be read needs is not known. */
+static weir_status check_cover(cursor *c, const gguf *g, uint64_t alignment) {
     const gguf_tensor **order = ARENA_ARRAY(c->arena, const gguf_tensor *, (size_t)g->n_tensors);
     if (!order) return no_memory(c);
     for (int i = 0; i < g->n_tensors; i++) order[i] = &g->tensors[i];
@@ -331,7 +332,13 @@ static weir_status check_overlap(cursor *c, const gguf *g) {
                              shown(t->name), t->name.data, shown(next->name), next->name.data);
         }
     }
-    return WEIR_OK;
+    const gguf_tensor *last = g->n_tensors ? order[g->n_tensors - 1] : NULL;
+    if (!last || last->bytes == 0) return WEIR_OK;
+    const uint64_t rest = c->size - (uint64_t)(last->data - c->data) - last->bytes;
+    if (rest < alignment) return WEIR_OK;
+    return weir_fail(c->err, WEIR_ERR_FORMAT,
+                     "%s: has %" PRIu64 " bytes behind the last tensor, wanted is only padding",
+                     c->path, rest);
 }
 
 static weir_status read_tensors(cursor *c, gguf *g, uint64_t n) {
@@ -359,7 +366,7 @@ static weir_status read_tensors(cursor *c, gguf *g, uint64_t n) {
     for (int i = 0; i < g->n_tensors; i++) {
         WEIR_TRY(place(c, &g->tensors[i], start, offsets[i], alignment));
     }
-    return check_overlap(c, g);
+    return check_cover(c, g, alignment);
 }
 
 /* ---- the file */

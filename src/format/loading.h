@@ -24,5 +24,8 @@ weir_status loading_sort(checkpoint *c, weir_error *err);
 weir_status safetensors_read(checkpoint *c, const uint8_t *data, size_t size, const char *path,
                              weir_error *err);
 
+/* Buffers of old checkpoints that whoever needs them computes: masks, rotary tables.  Not added. */
+bool safetensors_is_ignored(const char *name);
+
 /* Fills a checkpoint from a folder, or from a lone .safetensors file (file not NULL) in it. */
 weir_status folder_read(checkpoint *c, const char *folder, const char *file, weir_error *err);

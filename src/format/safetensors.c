@@ -54,8 +54,7 @@ static bool ends_with(const char *name, const char *tail) {
     return n >= m && strcmp(name + n - m, tail) == 0;
 }
 
-/* Buffers of old checkpoints: recomputed by whoever needs them. */
-static bool is_ignored(const char *name) {
+bool safetensors_is_ignored(const char *name) {
     return ends_with(name, ".attention.bias") || ends_with(name, ".attention.masked_bias") ||
            ends_with(name, ".rotary_emb.inv_freq");
 }
@@ -119,7 +118,7 @@ static weir_status read_tensor(reader *r, const char *name, const json_t *entry)
     size_t i = 0;
     while (i < COUNT_OF(dtypes) && strcmp(dtypes[i].name, dtype) != 0) i++;
     const bool is_ours = i < COUNT_OF(dtypes) && dtypes[i].type >= 0;
-    if (i == COUNT_OF(dtypes) || (!is_ours && !is_ignored(name))) {
+    if (i == COUNT_OF(dtypes) || (!is_ours && !safetensors_is_ignored(name))) {
         return weir_fail(r->err, WEIR_ERR_MODEL,
                          "%s: tensor %.100s: type %.20s is not supported; supported are F32, F16, "
                          "BF16",
@@ -131,7 +130,7 @@ static weir_status read_tensor(reader *r, const char *name, const json_t *entry)
     uint64_t count = 0;
     WEIR_TRY(read_shape(r, &t, &count, json_object_get(entry, "shape")));
     WEIR_TRY(read_offsets(r, s, count * dtypes[i].bytes, json_object_get(entry, "data_offsets")));
-    if (is_ignored(name)) return WEIR_OK;
+    if (safetensors_is_ignored(name)) return WEIR_OK;
     if (count == 0) return bad(r, name, "has no elements");
     t.name = arena_copy(r->checkpoint->arena, name, strlen(name));
     t.type = (tensor_type)dtypes[i].type;
