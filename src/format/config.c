@@ -423,7 +423,7 @@ weir_status config_from_json(nn_config *out, arena *a, const char *json, size_t 
     (void)a; /* a JSON configuration points to nothing */
     *out = (nn_config){0};
     json_error_t bad;
-    json_t *root = json_loadb(json, size, JSON_REJECT_DUPLICATES, &bad);
+    json_t *root = json_loadb(size ? json : "", size, JSON_REJECT_DUPLICATES, &bad);
     if (!root) {
         return weir_fail(err, WEIR_ERR_FORMAT, "%s: line %d: %s", path, bad.line, bad.text);
     }

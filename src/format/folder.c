@@ -115,7 +115,8 @@ static weir_status read_index(checkpoint *c, const char *folder, const char *pat
     mapped_file file;
     WEIR_TRY(file_map(&file, path, err));
     json_error_t e;
-    json_t *root = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &e);
+    json_t *root =
+        json_loadb(file.size ? (const char *)file.data : "", file.size, JSON_REJECT_DUPLICATES, &e);
     file_unmap(&file);
     if (!root) {
         return weir_fail(err, WEIR_ERR_FORMAT, "%s: line %d: %s", path, e.line, e.text);
