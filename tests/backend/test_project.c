@@ -184,6 +184,50 @@ static void every_kernel_equals_the_sum_over_stored_weights(void **state) {
     for_every_kernel(check_values);
 }
 
+/* Levels all at one end, inputs all at the other: the largest integers there can be. */
+static void check_limits(const cpu_features *features, tensor_type type) {
+    if (tensor_type_block(type) == 1) return;
+    for (int end = 0; end < 2; end++) {
+        fixture f;
+        open_fixture(&f, features, type, 16, 256);
+        const size_t bytes = tensor_row_bytes(type, 256);
+        const void *lanes[PACK_ROWS];
+        for (int i = 0; i < PACK_ROWS; i++) {
+            char *row = f.stored + (size_t)i * bytes;
+            memset(row, type == TENSOR_Q8_0 ? (end ? 0x7f : 0x80) : (end ? 0xff : 0), bytes);
+            for (size_t b = 0; b < bytes; b += tensor_type_block_bytes(type)) {
+                put_f16(row + b + (type == TENSOR_Q6_K ? 208 : 0), 1.0F);
+                const bool has_min = type != TENSOR_Q8_0 && type != TENSOR_Q4_0 &&
+                                     type != TENSOR_Q5_0 && type != TENSOR_Q6_K;
+                if (has_min) put_f16(row + b + 2, 0.5F);
+            }
+            tensor_row_to_float(type, row, f.floats + i * 256, 256);
+            lanes[i] = row;
+        }
+        pack_panel(type, lanes, PACK_ROWS, 256, f.m.panels);
+        for (int i = 0; i < MAX_N * 256; i++) f.x[i] = i / 256 % 2 ? -1.0F : 1.0F;
+        const size_t ready = input_row_bytes(f.m.kernel->input, f.m.depth);
+        for (int r = 0; r < MAX_N; r++) {
+            f.m.make_input(f.x + r * 256, 256, f.m.depth, f.ready + (size_t)r * ready);
+        }
+        float y[4 * 16];
+        multiply(&f, 0, 4, 1, y);
+        for (int i = 0; i < 4 * 16; i++) {
+            double sum = 0;
+            for (int k = 0; k < 256; k++) sum += (double)f.floats[k] * taken_input(&f, i / 16, k);
+            if (fabs((double)y[i] - sum) <= 1e-5 * fabs(sum) + 1e-3) continue;
+            fail_msg("%s %s: is %.9g, wanted %.9g", features->text, tensor_type_name(type),
+                     (double)y[i], sum);
+        }
+        close_fixture(&f);
+    }
+}
+
+static void no_integer_overflows_at_the_limits(void **state) {
+    (void)state;
+    for_every_kernel(check_limits);
+}
+
 static void check_bits(const cpu_features *features, tensor_type type) {
     fixture f;
     open_fixture(&f, features, type, 310, 512);
@@ -309,6 +353,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_packed_row_reads_back_as_stored),
         cmocka_unit_test(every_kernel_equals_the_sum_over_stored_weights),
+        cmocka_unit_test(no_integer_overflows_at_the_limits),
         cmocka_unit_test(a_row_alone_and_in_a_batch_give_the_same_bits),
         cmocka_unit_test(odd_depths_are_padded_with_nothing),
         cmocka_unit_test(inputs_are_rounded_to_the_nearest_int8),

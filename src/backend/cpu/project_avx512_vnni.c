@@ -15,21 +15,11 @@
 
 #if defined(__AVX512VNNI__)
 
+    #include "backend/cpu/levels.h"
     #include "backend/cpu/tiles.h"
     #include "base/compiler.h"
 
     #include <immintrin.h>
-
-/* What the loop over groups must know of a format; constant in every instance. */
-typedef struct levels {
-    int bits;        /* 8 or 4 */
-    int per_block;   /* groups in a block */
-    int block_bytes; /* of all 16 rows */
-    int at;          /* of the first group's levels */
-    bool has_min, is_k, has_halves;
-} levels;
-
-enum { UNIT = 64, QUADS = 8, D8 = 16 * UNIT, D4 = 8 * UNIT };
 
 WEIR_INLINE __m512 load_f16(const char *p) {
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)p));
@@ -48,8 +38,8 @@ WEIR_INLINE __m512 load_s8(const char *p) {
 /* Levels of one quad of 16 rows; units points at the group.  Steps of few rows wait for memory, so
  * they ask for the line three ahead: on Zen 4 that is worth 10 % with 8 bits and 15 % with 4. */
 WEIR_INLINE __m512i quad_levels(const levels f, const char *units, int quad, const int rows) {
-    const char *line = units + (f.bits == 8 ? quad : quad % 4) * UNIT;
-    if (rows <= 4 && (f.bits == 8 || quad < 4)) _mm_prefetch(line + 3 * UNIT, _MM_HINT_NTA);
+    const char *line = units + (f.bits == 8 ? quad : quad % 4) * LEVELS_UNIT;
+    if (rows <= 4 && (f.bits == 8 || quad < 4)) _mm_prefetch(line + 3 * LEVELS_UNIT, _MM_HINT_NTA);
     if (f.bits == 8) return _mm512_load_si512(line);
     const __m512i both = _mm512_load_si512(line);
     return _mm512_and_si512(quad < 4 ? both : _mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
@@ -58,19 +48,19 @@ WEIR_INLINE __m512i quad_levels(const levels f, const char *units, int quad, con
 /* The scale of group g (K6: of its half h), [16]. */
 WEIR_INLINE __m512 scale_of(const levels f, const char *block, int g, int h) {
     if (f.has_halves) {
-        return _mm512_mul_ps(load_f16(block), load_s8(block + 64 + (2 * g + h) * 16));
+        return _mm512_mul_ps(load_f16(block), load_s8(block + LEVELS_SC + (2 * g + h) * 16));
     }
-    if (f.is_k) return _mm512_mul_ps(load_f16(block), load_u8(block + 64 + g * 16));
-    return load_f16(block + (f.bits == 8 ? D8 : D4) + g * 32);
+    if (f.is_k) return _mm512_mul_ps(load_f16(block), load_u8(block + LEVELS_SC + g * 16));
+    return load_f16(block + (f.bits == 8 ? LEVELS_D8 : LEVELS_D4) + g * 32);
 }
 
 /* What sum_x is multiplied by, [16]. */
 WEIR_INLINE __m512 min_of(const levels f, const char *block, int g) {
     if (f.is_k) {
-        const __m512 dmin = _mm512_sub_ps(_mm512_setzero_ps(), load_f16(block + 32));
-        return _mm512_mul_ps(dmin, load_u8(block + 64 + 128 + g * 16));
+        const __m512 dmin = _mm512_sub_ps(_mm512_setzero_ps(), load_f16(block + LEVELS_DMIN));
+        return _mm512_mul_ps(dmin, load_u8(block + LEVELS_MN + g * 16));
     }
-    return load_f16(block + (f.bits == 8 ? D8 : D4) + 64 + g * 32);
+    return load_f16(block + (f.bits == 8 ? LEVELS_D8 : LEVELS_D4) + 64 + g * 32);
 }
 
 /* Adds one group to acc; h selects half of it, -1 is all. */
@@ -80,8 +70,9 @@ WEIR_INLINE void add_group(const levels f, const project_tile *t, const int8_par
     const float *xf = (const float *)(const void *)t->x;
     const int block = g / f.per_block, in_block = g % f.per_block;
     const size_t w_at = (size_t)block * (size_t)f.block_bytes;
-    const size_t units = w_at + (size_t)(f.at + in_block * (f.bits == 8 ? 512 : 256));
-    const int first = h == 1 ? QUADS / 2 : 0, last = h == 0 ? QUADS / 2 : QUADS;
+    const size_t units = w_at + (size_t)(f.first + in_block * (f.bits == 8 ? 512 : 256));
+    const int first = h == 1 ? LEVELS_QUADS / 2 : 0,
+              last = h == 0 ? LEVELS_QUADS / 2 : LEVELS_QUADS;
     const size_t row = (size_t)g * (size_t)rows;
 
     __m512i isum[PROJECT_PANELS * PROJECT_ROWS];
@@ -99,7 +90,7 @@ WEIR_INLINE void add_group(const levels f, const project_tile *t, const int8_par
             w[p] = quad_levels(f, t->w + (size_t)p * t->panel_bytes + units, quad, rows);
         }
         WEIR_UNROLL for (int r = 0; r < rows; r++) {
-            const __m512i x = _mm512_set1_epi32(xi[QUADS * row + (size_t)(quad * rows + r)]);
+            const __m512i x = _mm512_set1_epi32(xi[LEVELS_QUADS * row + (size_t)(quad * rows + r)]);
             WEIR_UNROLL for (int p = 0; p < panels; p++) {
                 isum[r * panels + p] = _mm512_dpbusd_epi32(isum[r * panels + p], w[p], x);
             }
@@ -138,64 +129,17 @@ WEIR_INLINE void tile(const levels f, const project_tile *t, const int rows, con
     }
 }
 
-    #define Q8  ((levels){.bits = 8, .per_block = 2, .block_bytes = D8 + 64})
-    #define Q8M ((levels){.bits = 8, .per_block = 2, .block_bytes = D8 + 128, .has_min = true})
-    #define Q4  ((levels){.bits = 4, .per_block = 2, .block_bytes = D4 + 64})
-    #define Q4M ((levels){.bits = 4, .per_block = 2, .block_bytes = D4 + 128, .has_min = true})
-    #define K4                                 \
-        ((levels){.bits = 4,                   \
-                  .per_block = 8,              \
-                  .block_bytes = 320 + 4 * D4, \
-                  .at = 320,                   \
-                  .has_min = true,             \
-                  .is_k = true})
-    #define K5                                 \
-        ((levels){.bits = 8,                   \
-                  .per_block = 8,              \
-                  .block_bytes = 320 + 4 * D8, \
-                  .at = 320,                   \
-                  .has_min = true,             \
-                  .is_k = true})
-    #define K6                                 \
-        ((levels){.bits = 8,                   \
-                  .per_block = 8,              \
-                  .block_bytes = 320 + 4 * D8, \
-                  .at = 320,                   \
-                  .is_k = true,                \
-                  .has_halves = true})
-
-    #define RUN(name, FORMAT)                                           \
-        static void name(const project_tile *t, int rows, int panels) { \
-            TILES_NARROW(FORMAT##_TILE)                                 \
+    #define TILE(rows, panels) tile(f, t, rows, panels)
+    #define RUN(FORMAT, name, ...)                                            \
+        static void run_##name(const project_tile *t, int rows, int panels) { \
+            const levels f = {__VA_ARGS__};                                   \
+            TILES_NARROW(TILE)                                                \
         }
-    #define Q8_TILE(rows, panels)  tile(Q8, t, rows, panels)
-    #define Q8M_TILE(rows, panels) tile(Q8M, t, rows, panels)
-    #define Q4_TILE(rows, panels)  tile(Q4, t, rows, panels)
-    #define Q4M_TILE(rows, panels) tile(Q4M, t, rows, panels)
-    #define K4_TILE(rows, panels)  tile(K4, t, rows, panels)
-    #define K5_TILE(rows, panels)  tile(K5, t, rows, panels)
-    #define K6_TILE(rows, panels)  tile(K6, t, rows, panels)
+    #define ENTRY(FORMAT, name, ...) [PACK_##FORMAT] = {run_##name, INPUT_INT8, 1, 1, 1},
 
-RUN(run_q8, Q8)
-RUN(run_q8m, Q8M)
-RUN(run_q4, Q4)
-RUN(run_q4m, Q4M)
-RUN(run_k4, K4)
-RUN(run_k5, K5)
-RUN(run_k6, K6)
+LEVELS_MAP(RUN)
 
-const project_table cpu_avx512_vnni_table = {
-    .kernels =
-        {
-            [PACK_Q8] = {run_q8, INPUT_INT8, 1, 1, 1},
-            [PACK_Q8M] = {run_q8m, INPUT_INT8, 1, 1, 1},
-            [PACK_Q4] = {run_q4, INPUT_INT8, 1, 1, 1},
-            [PACK_Q4M] = {run_q4m, INPUT_INT8, 1, 1, 1},
-            [PACK_K4] = {run_k4, INPUT_INT8, 1, 1, 1},
-            [PACK_K5] = {run_k5, INPUT_INT8, 1, 1, 1},
-            [PACK_K6] = {run_k6, INPUT_INT8, 1, 1, 1},
-        },
-};
+const project_table cpu_avx512_vnni_table = {.kernels = {LEVELS_MAP(ENTRY)}};
 
 #else
 

@@ -1,11 +1,12 @@
 /* project_portable.c - every format's product in plain C, for any processor.
  *
- * One row at a time (a tile is a loop over rows), 16 lanes in step so that a compiler can use what
- * vectors there are.  The order of the sums and the integer arithmetic are those of the SIMD twins.
+ * One or two rows at a time, 16 lanes in step so that a compiler can use what vectors there are.
+ * The order of the sums and the integer arithmetic are those of the SIMD twins.
  *
  * SPDX-License-Identifier: MIT */
 #include "backend/cpu/project.h"
 
+#include "backend/cpu/levels.h"
 #include "base/compiler.h"
 #include "base/half.h"
 
@@ -13,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { N = PACK_ROWS, BLOCK = 256, UNIT = 64, QUADS = 8, D8 = 16 * UNIT, D4 = 8 * UNIT };
+enum { N = PACK_ROWS, BLOCK = 256, AT_ONCE = 2 };
 
 static uint16_t load_u16(const char *p) {
     uint16_t h;
@@ -35,23 +36,38 @@ WEIR_INLINE void column(pack_format format, const char *panel, int k, float w[N]
     }
 }
 
-WEIR_INLINE void run_floats(pack_format format, const project_tile *t, int rows, int panels) {
-    const float *x = (const float *)(const void *)t->x;
-    for (int p = 0; p < panels; p++) {
-        const char *panel = t->w + (size_t)p * t->panel_bytes;
-        for (int from = 0; from < t->k; from += BLOCK) {
-            float acc[PROJECT_ROWS][N] = {{0}};
-            for (int k = from; k < MIN_OF(from + BLOCK, t->k); k++) {
-                float w[N];
-                column(format, panel, k, w);
-                for (int r = 0; r < rows; r++) {
-                    const float b = x[(size_t)k * (size_t)rows + (size_t)r];
-                    for (int i = 0; i < N; i++) acc[r][i] += w[i] * b;
-                }
+/* `rows` rows of a tile with one panel; x and out point at the first of them. */
+WEIR_INLINE void floats_rows(pack_format format, const char *panel, int depth, const float *x,
+                             size_t stride, const int rows, float *out, size_t out_stride) {
+    for (int from = 0; from < depth; from += BLOCK) {
+        float acc[AT_ONCE][N] = {{0}};
+        for (int k = from; k < MIN_OF(from + BLOCK, depth); k++) {
+            float w[N];
+            column(format, panel, k, w);
+            WEIR_UNROLL for (int r = 0; r < rows; r++) {
+                const float b = x[(size_t)k * stride + (size_t)r];
+                for (int i = 0; i < N; i++) acc[r][i] += w[i] * b;
             }
-            for (int r = 0; r < rows; r++) {
-                float *out = t->out + (r * panels + p) * N;
-                for (int i = 0; i < N; i++) out[i] = from ? out[i] + acc[r][i] : acc[r][i];
+        }
+        for (int r = 0; r < rows; r++) {
+            float *y = out + (size_t)r * out_stride;
+            for (int i = 0; i < N; i++) y[i] = from ? y[i] + acc[r][i] : acc[r][i];
+        }
+    }
+}
+
+WEIR_INLINE void run_floats(pack_format format, const project_tile *t, int rows, int panels) {
+    for (int p = 0; p < panels; p++) {
+        const char *w = t->w + (size_t)p * t->panel_bytes;
+        const size_t stride = (size_t)rows, out_stride = (size_t)panels * N;
+        for (int r = 0, n; r < rows; r += n) {
+            const float *x = (const float *)(const void *)t->x + r;
+            float *out = t->out + (size_t)r * out_stride + p * N;
+            n = rows - r >= AT_ONCE ? AT_ONCE : 1;
+            if (n == AT_ONCE) {
+                floats_rows(format, w, t->k, x, stride, AT_ONCE, out, out_stride);
+            } else {
+                floats_rows(format, w, t->k, x, stride, 1, out, out_stride);
             }
         }
     }
@@ -71,16 +87,11 @@ static void run_bf16(const project_tile *t, int rows, int panels) {
 
 /* ---- 8 and 4 bit */
 
-typedef struct levels { /* see project_avx512_vnni.c */
-    int bits, per_block, block_bytes, at;
-    bool has_min, is_k, has_halves;
-} levels;
-
 /* isum[i] += level * x over the quads [first, last) of a group, for the 16 rows. */
 WEIR_INLINE void add_quads(const levels f, const char *units, const int8_t *x, size_t x_step,
                            int first, int last, int32_t isum[N]) {
     for (int quad = first; quad < last; quad++) {
-        const uint8_t *w = (const uint8_t *)units + (f.bits == 8 ? quad : quad % 4) * UNIT;
+        const uint8_t *w = (const uint8_t *)units + (f.bits == 8 ? quad : quad % 4) * LEVELS_UNIT;
         const int shift = f.bits == 4 && quad >= 4 ? 4 : 0, mask = f.bits == 8 ? 255 : 15;
         const int8_t *q = x + (size_t)quad * x_step;
         for (int i = 0; i < N; i++) {
@@ -92,15 +103,16 @@ WEIR_INLINE void add_quads(const levels f, const char *units, const int8_t *x, s
 /* Scales and minima of group g of a block (K6: of its half h). */
 WEIR_INLINE void scales_of(const levels f, const char *block, int g, int h, float d[N],
                            float m[N]) {
-    const char *plain = block + (f.bits == 8 ? D8 : D4) + g * 32;
+    const char *plain = block + (f.bits == 8 ? LEVELS_D8 : LEVELS_D4) + g * 32;
     for (int i = 0; i < N; i++) {
         if (f.has_halves) {
             d[i] = f16_to_float(load_u16(block + i * 2)) *
-                   (float)(int8_t)block[64 + (2 * g + h) * 16 + i];
+                   (float)(int8_t)block[LEVELS_SC + (2 * g + h) * 16 + i];
         } else if (f.is_k) {
-            d[i] = f16_to_float(load_u16(block + i * 2)) * (float)(uint8_t)block[64 + g * 16 + i];
-            m[i] = -f16_to_float(load_u16(block + 32 + i * 2)) *
-                   (float)(uint8_t)block[192 + g * 16 + i];
+            d[i] = f16_to_float(load_u16(block + i * 2)) *
+                   (float)(uint8_t)block[LEVELS_SC + g * 16 + i];
+            m[i] = -f16_to_float(load_u16(block + LEVELS_DMIN + i * 2)) *
+                   (float)(uint8_t)block[LEVELS_MN + g * 16 + i];
         } else {
             d[i] = f16_to_float(load_u16(plain + i * 2));
             if (f.has_min) m[i] = f16_to_float(load_u16(plain + 64 + i * 2));
@@ -116,11 +128,12 @@ WEIR_INLINE void add_group(const levels f, const project_tile *t, const char *pa
     const char *block = panel + (size_t)(g / f.per_block) * (size_t)f.block_bytes;
     const int in_block = g % f.per_block;
     const size_t row = (size_t)g * (size_t)rows + (size_t)r;
-    const int8_t *x = (const int8_t *)t->x + ((size_t)g * QUADS * (size_t)rows + (size_t)r) * 4;
-    const char *units = block + f.at + in_block * (f.bits == 8 ? D8 : D4) / 2;
+    const int8_t *x =
+        (const int8_t *)t->x + ((size_t)g * LEVELS_QUADS * (size_t)rows + (size_t)r) * 4;
+    const char *units = block + f.first + in_block * (f.bits == 8 ? LEVELS_D8 : LEVELS_D4) / 2;
     float d[N], m[N] = {0};
     int32_t isum[N] = {0};
-    add_quads(f, units, x, (size_t)rows * 4, h == 1 ? 4 : 0, h == 0 ? 4 : QUADS, isum);
+    add_quads(f, units, x, (size_t)rows * 4, h == 1 ? 4 : 0, h == 0 ? 4 : LEVELS_QUADS, isum);
     scales_of(f, block, in_block, h, d, m);
     int32_t start = 0;
     const char *word = t->x;
@@ -150,20 +163,13 @@ WEIR_INLINE void run_levels(const levels f, const project_tile *t, int rows, int
     }
 }
 
-#define RUN(name, ...)                                              \
-    static void name(const project_tile *t, int rows, int panels) { \
-        run_levels((levels){__VA_ARGS__}, t, rows, panels);         \
+#define RUN(FORMAT, name, ...)                                            \
+    static void run_##name(const project_tile *t, int rows, int panels) { \
+        run_levels((levels){__VA_ARGS__}, t, rows, panels);               \
     }
-RUN(run_q8, .bits = 8, .per_block = 2, .block_bytes = D8 + 64)
-RUN(run_q8m, .bits = 8, .per_block = 2, .block_bytes = D8 + 128, .has_min = true)
-RUN(run_q4, .bits = 4, .per_block = 2, .block_bytes = D4 + 64)
-RUN(run_q4m, .bits = 4, .per_block = 2, .block_bytes = D4 + 128, .has_min = true)
-RUN(run_k4, .bits = 4, .per_block = 8, .block_bytes = 320 + 4 * D4, .at = 320, .has_min = true,
-    .is_k = true)
-RUN(run_k5, .bits = 8, .per_block = 8, .block_bytes = 320 + 4 * D8, .at = 320, .has_min = true,
-    .is_k = true)
-RUN(run_k6, .bits = 8, .per_block = 8, .block_bytes = 320 + 4 * D8, .at = 320, .is_k = true,
-    .has_halves = true)
+#define ENTRY(FORMAT, name, ...) [PACK_##FORMAT] = {run_##name, INPUT_INT8, 1, 1, 1},
+
+LEVELS_MAP(RUN)
 
 /* ---- inputs */
 
@@ -215,19 +221,10 @@ static uint64_t read_all(const char *data, size_t bytes) {
 }
 
 const project_table cpu_portable_table = {
-    .kernels =
-        {
-            [PACK_F32] = {run_f32, INPUT_F32, 1, 1, 1},
-            [PACK_F16] = {run_f16, INPUT_F32, 1, 1, 1},
-            [PACK_BF16] = {run_bf16, INPUT_F32, 1, 1, 1},
-            [PACK_Q8] = {run_q8, INPUT_INT8, 1, 1, 1},
-            [PACK_Q8M] = {run_q8m, INPUT_INT8, 1, 1, 1},
-            [PACK_Q4] = {run_q4, INPUT_INT8, 1, 1, 1},
-            [PACK_Q4M] = {run_q4m, INPUT_INT8, 1, 1, 1},
-            [PACK_K4] = {run_k4, INPUT_INT8, 1, 1, 1},
-            [PACK_K5] = {run_k5, INPUT_INT8, 1, 1, 1},
-            [PACK_K6] = {run_k6, INPUT_INT8, 1, 1, 1},
-        },
+    .kernels = {[PACK_F32] = {run_f32, INPUT_F32, 1, 1, 1},
+                [PACK_F16] = {run_f16, INPUT_F32, 1, 1, 1},
+                [PACK_BF16] = {run_bf16, INPUT_F32, 1, 1, 1},
+                LEVELS_MAP(ENTRY)},
     .inputs = {[INPUT_F32] = input_f32, [INPUT_INT8] = input_int8},
     .read = read_all,
 };
