@@ -46,7 +46,7 @@ static const setup LLAMA = {.n_heads = 8,
                             .slots = 1,
                             .tokens = 200,
                             .chunk = 7,
-                            .threads = 2};
+                            .threads = 1};
 
 typedef struct stream {   /* of one slot: what was fed and what came out, all heads of a token */
     float *q, *k, *v, *y; /* [tokens][n_heads or n_kv_heads][head_dim] */
@@ -286,14 +286,15 @@ static double error_of(const rig *g, int slot, int t, int head, bool stored) {
     return worst / largest;
 }
 
-/* The worst error over all tokens of all slots; `stored`: of those still wholly in the store. */
+/* The worst error over some forty tokens of every slot; `stored`: of the last, whose keys are still
+ * in the store. */
 static double worst_error(const rig *g, bool stored) {
     double worst = 0;
     for (int slot = 0; slot < g->s.slots; slot++) {
-        for (int t = stored ? g->s.tokens - 1 : 0; t < g->s.tokens; t++) {
+        for (int t = stored ? g->s.tokens - 1 : 0; t < g->s.tokens; t += 1 + g->s.tokens / 40) {
             for (int head = 0; head < g->s.n_heads; head++) {
                 const double e = error_of(g, slot, t, head, stored);
-                worst = e <= worst ? worst : e; /* a NaN stays */
+                if (!isnan(worst) && !(e <= worst)) worst = e;
             }
         }
     }
@@ -426,13 +427,13 @@ static void a_row_has_the_same_bits_on_any_number_of_threads(void **state) {
     (void)state;
     for (int chunk = 1; chunk <= 64; chunk += 63) {
         setup s = LLAMA;
-        s.pins = 5, s.window = 600, s.tokens = 640, s.chunk = chunk, s.level = cpu_level_best();
+        s.pins = 5, s.window = 280, s.tokens = 300, s.chunk = chunk, s.level = cpu_level_best();
         s.threads = 1;
         rig *one = rig_new(s);
         run(one);
         const size_t bytes =
             (size_t)s.tokens * (size_t)s.n_heads * (size_t)s.head_dim * sizeof(float);
-        for (int threads = 2; threads <= 16; threads = threads * 2 + 1) {
+        for (int threads = 2; threads <= 8; threads += 3) {
             s.threads = threads;
             rig *many = rig_new(s);
             run(many);
