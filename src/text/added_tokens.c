@@ -62,6 +62,7 @@ bool added_put(added_tokens *a, const added_token *token, const char *text, size
         }
         node = child;
     }
+    if (a->nodes[node].token != 0) return true;
     a->tokens[a->n] = *token;
     a->nodes[node].token = ++a->n;
     a->starts[(uint8_t)text[0]] = true;

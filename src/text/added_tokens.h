@@ -29,7 +29,7 @@ typedef struct added_tokens { /* all-zero finds nothing; added_clear releases */
     bool starts[256]; /* some token starts with this byte */
 } added_tokens;
 
-/* Adds a token, not empty; of two with the same text the later counts.  False: out of memory. */
+/* Adds a token, not empty; of two with the same text the first counts.  False: out of memory. */
 bool added_put(added_tokens *a, const added_token *token, const char *text, size_t size);
 void added_clear(added_tokens *a);
 

@@ -3,7 +3,7 @@
  * The two dialects agree on nearly everything tokenizers use.  Translated are
  *
  *   \s \S        Unicode white space; PCRE2 also counts U+180E, so \s is spelled out
- *   \w           letters, marks, decimal digits, connectors; PCRE2 has no marks in it
+ *   \w \b        letters, marks, decimal and letter numbers, connectors; PCRE2 differs
  *   \h           a hex digit there, horizontal space here
  *   \uHHHH       \x{HHHH}
  *   (?m)         there: the dot matches newlines, (?s) here; ^ and $ always match at lines
@@ -42,7 +42,10 @@ enum { STACK_FIRST = 64 << 10, STACK_MOST = 64 << 20 };
 #define SPACES                                                                         \
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}" \
     "\\x{202f}\\x{205f}\\x{3000}"
-#define WORDS "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORDS                                                                   \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}" \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define WORD "[" WORDS "]"
 
 typedef struct translation {
     const char *p, *end; /* what is still to be read */
@@ -84,9 +87,17 @@ static bool escape(translation *t, bool in_set) {
     switch (c) {
     case 'u': return code_escape(t);
     case 's': text = in_set ? SPACES : "[" SPACES "]"; break;
-    case 'w': text = in_set ? WORDS : "[" WORDS "]"; break;
+    case 'w': text = in_set ? WORDS : WORD; break;
     case 'h': text = in_set ? "0-9a-fA-F" : "[0-9a-fA-F]"; break;
     case 'S': text = in_set ? "\\S" : "[^" SPACES "]"; break;
+    case 'b':
+        text = "(?:(?<=" WORD ")(?!" WORD ")|(?<!" WORD ")(?=" WORD "))";
+        if (in_set) text = "\\x{8}";
+        break;
+    case 'B':
+        if (in_set) return refuse(t, "\\B in a set");
+        text = "(?:(?<=" WORD ")(?=" WORD ")|(?<!" WORD ")(?!" WORD "))";
+        break;
     case 'W':
         if (in_set) return refuse(t, "\\W in a set");
         text = "[^" WORDS "]";
@@ -116,6 +127,22 @@ static bool escape(translation *t, bool in_set) {
     return buffer_append(&t->out, from, (size_t)(t->p - from));
 }
 
+/* [:name:] in a set, the p behind its first bracket.  Only the names that mean the same set of
+ * characters in every version of Unicode. */
+static bool named_class(translation *t) {
+    static const char *const names[][2] = {{":digit:]", "\\p{Nd}"},
+                                           {":space:]", SPACES},
+                                           {":word:]", WORDS},
+                                           {":xdigit:]", "0-9a-fA-F"}};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        const size_t n = strlen(names[i][0]);
+        if ((size_t)(t->end - t->p) < n || memcmp(t->p, names[i][0], n) != 0) continue;
+        t->p += n;
+        return put(t, names[i][1]);
+    }
+    return refuse(t, "a named class");
+}
+
 /* A set, the p at its '['; sets inside it are flattened, so depth only counts brackets. */
 static bool set(translation *t) {
     int depth = 0;
@@ -126,11 +153,7 @@ static bool set(translation *t) {
         if (c == '\\') {
             if (!escape(t, true)) return false;
         } else if (c == '[' && next == ':') {
-            const char *close = t->p;
-            while (close < t->end && *close != ']') close++;
-            if (close == t->end || close[-1] != ':') return refuse(t, "a class name without end");
-            if (!buffer_append(&t->out, t->p - 1, (size_t)(close + 2 - t->p))) return false;
-            t->p = close + 1;
+            if (!named_class(t)) return false;
         } else if (c == '[') {
             if (depth > 0 && next == '^') return refuse(t, "a negated set inside a set");
             if (depth++ == 0 && !put(t, "[")) return false;
