@@ -84,8 +84,8 @@ typedef struct nn_tensor nn_tensor; /* one activation, [n, features]            
 typedef struct nn_param nn_param;   /* one checkpoint tensor, or some rows of it  */
 typedef struct nn_loader nn_loader; /* finds tensors by name, keeps the first error */
 
-typedef struct nn_scope { /* a place in the checkpoint's tree of names; lives on the caller's stack
-                           */
+/* A place in the checkpoint's tree of names; lives on the caller's stack. */
+typedef struct nn_scope {
     nn_loader *loader;
     const struct nn_scope *parent;
     const char *name;
@@ -163,10 +163,10 @@ WEIR_API nn_tensor *nn_wanted(nn_graph *g,
 
 /* ------------------------------------------------------------------ registration */
 
-typedef struct nn_arch { /* what a model file exports; src/model/registry.c lists the built-in ones
-                          */
-    const char *name;    /* config.json "architectures"[0]                                    */
-    size_t size;         /* of the model struct, allocated zeroed by the engine               */
+/* What a model file exports; src/model/registry.c lists the built-in ones. */
+typedef struct nn_arch {
+    const char *name; /* config.json "architectures"[0]                                    */
+    size_t size;      /* of the model struct, allocated zeroed by the engine               */
     void (*make)(void *model, const nn_scope *root, const nn_config *c);
     nn_tensor *(*forward)(const void *model, nn_graph *g, nn_tensor *ids); /* -> logits       */
 } nn_arch;

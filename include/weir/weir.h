@@ -38,11 +38,11 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define WEIR_API __attribute__((visibility("default")))
-#define WEIR_MUST_CHECK __attribute__((warn_unused_result))
+    #define WEIR_API        __attribute__((visibility("default")))
+    #define WEIR_MUST_CHECK __attribute__((warn_unused_result))
 #else
-#define WEIR_API
-#define WEIR_MUST_CHECK
+    #define WEIR_API
+    #define WEIR_MUST_CHECK
 #endif
 
 /* ------------------------------------------------------------------ version and status */
@@ -54,15 +54,15 @@ extern "C" {
 /* Returns "0.1.0". */
 WEIR_API const char *weir_version(void);
 
-#define WEIR_STATUS_MAP(X)                                                                         \
-    X(OK, "success")                                                                               \
-    X(ERR_ARGUMENT, "invalid argument")                                                            \
-    X(ERR_IO, "file cannot be read or written")                                                    \
-    X(ERR_FORMAT, "malformed file")                                                                \
-    X(ERR_MODEL, "model not supported")                                                            \
-    X(ERR_MEMORY, "out of memory")                                                                 \
-    X(ERR_DEVICE, "device failed")                                                                 \
-    X(ERR_CANCELED, "canceled")                                                                    \
+#define WEIR_STATUS_MAP(X)                      \
+    X(OK, "success")                            \
+    X(ERR_ARGUMENT, "invalid argument")         \
+    X(ERR_IO, "file cannot be read or written") \
+    X(ERR_FORMAT, "malformed file")             \
+    X(ERR_MODEL, "model not supported")         \
+    X(ERR_MEMORY, "out of memory")              \
+    X(ERR_DEVICE, "device failed")              \
+    X(ERR_CANCELED, "canceled")                 \
     X(ERR_FULL, "window is full")
 
 typedef enum weir_status {
@@ -83,8 +83,9 @@ WEIR_API const char *weir_status_text(weir_status status);
 
 /* ------------------------------------------------------------------ options */
 
-typedef enum weir_type { /* element types of weights and of the KV cache */
-    WEIR_TYPE_DEFAULT,   /* weights: as stored; KV: f16                         */
+/* Element types of weights and of the KV cache. */
+typedef enum weir_type {
+    WEIR_TYPE_DEFAULT, /* weights: as stored; KV: f16                                     */
     WEIR_F32,
     WEIR_F16,
     WEIR_BF16,
@@ -226,11 +227,12 @@ WEIR_API WEIR_MUST_CHECK weir_status weir_session_append(weir_session *session, 
 WEIR_API WEIR_MUST_CHECK weir_status weir_session_feed(weir_session *session, const int32_t *ids,
                                                        size_t n, weir_error *err);
 
-typedef enum weir_end { /* why a reply ended */
-    WEIR_END_NONE,      /* it has not                                            */
-    WEIR_END_TURN,      /* the model ended its turn or text                      */
-    WEIR_END_STOP,      /* a stop string                                         */
-    WEIR_END_LOOP,      /* the loop guard: the text was repeating itself         */
+/* Why a reply ended. */
+typedef enum weir_end {
+    WEIR_END_NONE, /* it has not                                  */
+    WEIR_END_TURN, /* the model ended its turn or text            */
+    WEIR_END_STOP, /* a stop string                               */
+    WEIR_END_LOOP, /* the loop guard: the text repeated itself    */
 } weir_end;
 
 typedef struct weir_text { /* whole UTF-8 characters; valid until the session's next call */
@@ -276,14 +278,14 @@ WEIR_API WEIR_MUST_CHECK weir_status weir_session_pin(weir_session *session, uin
                                                       uint64_t to, weir_error *err);
 
 typedef struct weir_session_stats {
-    uint64_t position;       /* stream position of the next token                       */
-    int window, in_window;   /* W; tokens attended by the next query, pinned ones too   */
+    uint64_t position;     /* stream position of the next token                       */
+    int window, in_window; /* W; tokens attended by the next query, pinned ones too   */
     int pinned, max_pinned;
     uint64_t evicted_tokens; /* nothing is dropped in silence                           */
     uint64_t evicted_turns;
     uint64_t prompt_tokens, generated_tokens;
     double prompt_seconds, generate_seconds;
-    uint64_t loops;          /* replies ended by the loop guard                         */
+    uint64_t loops; /* replies ended by the loop guard                         */
 } weir_session_stats;
 
 WEIR_API void weir_session_get_stats(const weir_session *session, weir_session_stats *out);

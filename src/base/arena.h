@@ -23,22 +23,22 @@
 typedef struct arena arena;
 
 arena *arena_new(void);
-void arena_free(arena *a);                                /* accepts NULL */
-void *arena_alloc(arena *a, size_t bytes, size_t align);  /* zeroed; NULL when out of memory */
-void *arena_array(arena *a, size_t count, size_t size);   /* zeroed, overflow-checked       */
+void arena_free(arena *a);                                 /* accepts NULL */
+void *arena_alloc(arena *a, size_t bytes, size_t align);   /* zeroed; NULL when out of memory */
+void *arena_array(arena *a, size_t count, size_t size);    /* zeroed, overflow-checked       */
 char *arena_copy(arena *a, const char *text, size_t size); /* terminated copy of size bytes  */
 
-#define ARENA_NEW(a, type) ((type *)arena_alloc((a), sizeof(type), _Alignof(type)))
+#define ARENA_NEW(a, type)          ((type *)arena_alloc((a), sizeof(type), _Alignof(type)))
 #define ARENA_ARRAY(a, type, count) ((type *)arena_array((a), (count), sizeof(type)))
 
-void *mem_alloc(size_t bytes);                               /* zeroed                           */
-void *mem_array(size_t count, size_t size);                  /* zeroed, overflow-checked         */
-void *mem_grow(void *p, size_t count, size_t size);          /* realloc; p is kept when NULL     */
-void mem_free(void *p);                                      /* accepts NULL                     */
-uint64_t mem_count(void);                                    /* allocations so far, all threads  */
+void *mem_alloc(size_t bytes);                      /* zeroed                           */
+void *mem_array(size_t count, size_t size);         /* zeroed, overflow-checked         */
+void *mem_grow(void *p, size_t count, size_t size); /* realloc; p is kept when NULL     */
+void mem_free(void *p);                             /* accepts NULL                     */
+uint64_t mem_count(void);                           /* allocations so far, all threads  */
 
-void *mem_map(size_t bytes);            /* zeroed pages, 2 MiB-aligned; NULL when out of memory */
-void mem_unmap(void *p, size_t bytes);  /* accepts NULL */
+void *mem_map(size_t bytes);           /* zeroed pages, 2 MiB-aligned; NULL when out of memory */
+void mem_unmap(void *p, size_t bytes); /* accepts NULL */
 
 /* a * b, or SIZE_MAX when it does not fit: SIZE_MAX bytes are never allocated, so an overflow
  * becomes a clean out-of-memory. */

@@ -23,11 +23,11 @@
 
 /* Before a loop of few, constant rounds over vectors that must stay in registers. */
 #if defined(__clang__)
-#define WEIR_UNROLL _Pragma("clang loop unroll(full)")
+    #define WEIR_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
-#define WEIR_UNROLL _Pragma("GCC unroll 32")
+    #define WEIR_UNROLL _Pragma("GCC unroll 32")
 #else
-#define WEIR_UNROLL
+    #define WEIR_UNROLL
 #endif
 
 #define COUNT_OF(a)  (sizeof(a) / sizeof((a)[0]))

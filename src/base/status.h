@@ -17,8 +17,8 @@ weir_status weir_fail(weir_error *err, weir_status status, const char *format, .
     WEIR_PRINTF(3, 4);
 
 /* Returns from the caller when an expression fails; the message is already in err. */
-#define WEIR_TRY(expression)                                                                       \
-    do {                                                                                           \
-        const weir_status try_status_ = (expression);                                              \
-        if (try_status_ != WEIR_OK) return try_status_;                                            \
+#define WEIR_TRY(expression)                            \
+    do {                                                \
+        const weir_status try_status_ = (expression);   \
+        if (try_status_ != WEIR_OK) return try_status_; \
     } while (0)

@@ -51,12 +51,12 @@ static bool is_within(double x, double low, double high) {
 static const char *bad_rope(const nn_rope *r) {
     const bool has_factor = r->scaling != NN_ROPE_PLAIN;
     const bool has_context = r->scaling == NN_ROPE_LLAMA3 || r->scaling == NN_ROPE_YARN;
-    if (!is_within(r->theta, 1.0, 1e18)) return "rope theta";
+    if (!is_within(r->theta, 1.001, 1e18)) return "rope theta";
     if (has_factor && !is_within(r->factor, 1e-6, 1e9)) return "rope scaling factor";
     if (has_context && r->original_context < 1) return "original context of the rope scaling";
     if (r->scaling == NN_ROPE_LLAMA3 &&
         !(is_within(r->low_freq_factor, 1e-6, 1e9) && is_within(r->high_freq_factor, 1e-6, 1e9) &&
-          r->low_freq_factor != r->high_freq_factor)) {
+          r->low_freq_factor < r->high_freq_factor)) {
         return "low or high frequency factor of the rope scaling";
     }
     if (r->scaling == NN_ROPE_YARN &&

@@ -31,8 +31,9 @@ static double yarn_pair(const nn_rope *r, double turns) {
 }
 
 static double scale_yarn(const nn_rope *r, int pair, double radians) {
-    const double low = fmax(floor(yarn_pair(r, r->beta_fast)), 0);
-    double high = fmin(ceil(yarn_pair(r, r->beta_slow)), r->dims - 1);
+    const double from = yarn_pair(r, r->beta_fast), to = yarn_pair(r, r->beta_slow);
+    const double low = fmax(r->exact_ramp ? from : floor(from), 0);
+    double high = fmin(r->exact_ramp ? to : ceil(to), r->dims - 1);
     if (high == low) high += 0.001;
     const double ramp = fmin(fmax((pair - low) / (high - low), 0), 1);
     return radians / r->factor * ramp + radians * (1 - ramp);

@@ -18,8 +18,7 @@
 typedef struct chat_template chat_template;
 
 /* Compiles; source is copied.  On failure *out is NULL and the message has the line. */
-weir_status template_compile(chat_template **out, const char *source, size_t size,
-                             weir_error *err);
+weir_status template_compile(chat_template **out, const char *source, size_t size, weir_error *err);
 void template_free(chat_template *t); /* accepts NULL */
 
 /* Renders with the variables in the JSON object `context` (messages, tools, bos_token, eos_token,
