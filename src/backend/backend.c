@@ -15,3 +15,16 @@ const backend_api *backend_find(const char *name, const char **level) {
     }
     return NULL;
 }
+
+weir_status backend_open(backend **out, const char *name, const plan *p, const kv_shape *kv,
+                         const backend_options *o, char reason[BACKEND_REASON], weir_error *err) {
+    *out = NULL;
+    reason[0] = 0;
+    backend_options options = *o;
+    const backend_api *api = backend_find(name, &options.level);
+    if (!api) {
+        return weir_fail(err, WEIR_ERR_ARGUMENT,
+                         "backend %s: not known; known are auto, cpu, cpu-LEVEL, ref", name);
+    }
+    return api->open(out, p, kv, &options, err);
+}

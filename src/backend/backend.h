@@ -1,16 +1,19 @@
 /* backend.h - what every back end is to the engine.
  *
  *     backend *b;
- *     backend_open(&b, plan, &kv_shape, &options, err);   packs weights, lays out all memory
- *     backend_step(b, &batch, err);                        runs the plan once
- *     backend_logits(b, i)                                 [vocab] of the i-th wanted row
+ *     backend_open(&b, "auto", plan, &kv_shape, &options, reason, err);
+ *                                       packs weights, lays out all memory
+ *     b->api->step(b, &batch, err);     runs the plan once
+ *     b->api->logits(b, i)              [vocab] of the i-th wanted row
  *
  * A batch is n rows (tokens) of any sessions.  Everything a kernel must know about streaming is in
  * the row: where the token stands in the stream, how many pinned and recent rows it sees.  What a
  * row gets does not depend on the other rows of other slots, bit for bit.
  *
- * Back ends: ref (scalar, the definition), cpu (SIMD and threads).  Both run in host memory and
- * share host.c, which walks the plan; see host.h.
+ * Back ends: ref (scalar, the definition) and cpu (SIMD and threads) run in host memory and share
+ * host.c, which walks the plan; see host.h.  cuda keeps its store on the device.  The engine moves
+ * rows of the store only through the functions here; the bytes of a row are the same everywhere
+ * (kv.h), so that a session saved by one back end is restored by any other.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
@@ -69,12 +72,22 @@ typedef struct backend_api { /* one const instance per back end */
                         weir_error *err);
     void (*close)(backend *b);
     weir_status (*step)(backend *b, const batch *batch, weir_error *err);
+    /* [vocab] of wanted row i of the last step, in host memory; valid until the next step. */
     const float *(*logits)(const backend *b, int i);
     const char *(*kernels)(const backend *b); /* "avx512 vnni bf16", for people */
     const char *(*weight_type)(const backend *b);
     int (*threads)(const backend *b);
     void (*sizes)(const backend *b, backend_sizes *out);
-    kv_store *(*kv)(backend *b); /* host memory; NULL when the store is elsewhere */
+    /* Copies the ring row of stream position pos, all layers, to pin `pin`, re-rotating its keys.
+     */
+    weir_status (*pin_row)(backend *b, int slot, uint64_t pos, int pin, weir_error *err);
+    /* One row, all layers, as kv_export_row writes it: bytes, out, in.  n rows from `row` on lie
+     * one after the other in memory; ring rows go on at 0 after the last of the ring. */
+    size_t (*row_bytes)(const backend *b, bool is_pin);
+    weir_status (*export_rows)(backend *b, int slot, bool is_pin, int row, int n, void *out,
+                               weir_error *err);
+    weir_status (*import_rows)(backend *b, int slot, bool is_pin, int row, int n, const void *in,
+                               weir_error *err);
 } backend_api;
 
 struct backend {
@@ -82,6 +95,14 @@ struct backend {
 };
 
 extern const backend_api backend_ref, backend_cpu;
+
+enum { BACKEND_REASON = 256 };
+
+/* Opens the back end `name`; auto takes the first that this machine can open.  `reason` tells why
+ * auto did not take a faster kind ("no GPU: libcuda.so.1 not found"); empty when there is nothing
+ * to tell.  o->level is taken from the name. */
+weir_status backend_open(backend **out, const char *name, const plan *p, const kv_shape *kv,
+                         const backend_options *o, char reason[BACKEND_REASON], weir_error *err);
 
 /* "auto" or NULL, "cpu", "cpu-avx2", "cpu-portable", ..., "ref".  NULL: no such name. */
 const backend_api *backend_find(const char *name, const char **level);

@@ -134,6 +134,43 @@ void host_sizes(const backend *b, backend_sizes *out) {
     *out = host_of_const(b)->sizes;
 }
 
-kv_store *host_kv(backend *b) {
-    return &host_of(b)->kv;
+weir_status host_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err) {
+    (void)err; /* nothing in host memory can fail */
+    const host *h = host_of(b);
+    kv_pin_row(&h->kv, &h->plan->rope, slot, pos, pin);
+    return WEIR_OK;
+}
+
+size_t host_row_bytes(const backend *b, bool is_pin) {
+    return kv_row_bytes(&host_of_const(b)->kv, is_pin);
+}
+
+/* Row i of those that start at `row`; the ring closes. */
+static int nth_row(const kv_store *kv, bool is_pin, int row, int i) {
+    assert(row >= 0 && i >= 0);
+    return is_pin ? row + i : (int)(((int64_t)row + i) % kv->shape.ring);
+}
+
+weir_status host_export_rows(backend *b, int slot, bool is_pin, int row, int n, void *out,
+                             weir_error *err) {
+    (void)err;
+    const kv_store *kv = &host_of(b)->kv;
+    const size_t bytes = kv_row_bytes(kv, is_pin);
+    for (int i = 0; i < n; i++) {
+        kv_export_row(kv, slot, is_pin, nth_row(kv, is_pin, row, i),
+                      (char *)out + (size_t)i * bytes);
+    }
+    return WEIR_OK;
+}
+
+weir_status host_import_rows(backend *b, int slot, bool is_pin, int row, int n, const void *in,
+                             weir_error *err) {
+    (void)err;
+    const kv_store *kv = &host_of(b)->kv;
+    const size_t bytes = kv_row_bytes(kv, is_pin);
+    for (int i = 0; i < n; i++) {
+        kv_import_row(kv, slot, is_pin, nth_row(kv, is_pin, row, i),
+                      (const char *)in + (size_t)i * bytes);
+    }
+    return WEIR_OK;
 }

@@ -54,7 +54,19 @@ const char *host_kernels(const backend *b);
 const char *host_weight_type(const backend *b);
 int host_threads(const backend *b);
 void host_sizes(const backend *b, backend_sizes *out);
-kv_store *host_kv(backend *b);
+weir_status host_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err);
+size_t host_row_bytes(const backend *b, bool is_pin);
+weir_status host_export_rows(backend *b, int slot, bool is_pin, int row, int n, void *out,
+                             weir_error *err);
+weir_status host_import_rows(backend *b, int slot, bool is_pin, int row, int n, const void *in,
+                             weir_error *err);
+
+/* The functions that are the same for all of them, in a backend_api. */
+#define HOST_API                                                                            \
+    .close = host_close, .step = host_step, .logits = host_logits, .kernels = host_kernels, \
+    .weight_type = host_weight_type, .threads = host_threads, .sizes = host_sizes,          \
+    .pin_row = host_pin_row, .row_bytes = host_row_bytes, .export_rows = host_export_rows,  \
+    .import_rows = host_import_rows
 
 static inline void host_barrier(host *h) {
     team_barrier(h->team);

@@ -38,13 +38,4 @@ static weir_status open(backend **out, const plan *p, const kv_shape *kv, const 
     return host_open(out, &kind, p, kv, o, err);
 }
 
-const backend_api backend_cpu = {.name = "cpu",
-                                 .open = open,
-                                 .close = host_close,
-                                 .step = host_step,
-                                 .logits = host_logits,
-                                 .kernels = host_kernels,
-                                 .weight_type = host_weight_type,
-                                 .threads = host_threads,
-                                 .sizes = host_sizes,
-                                 .kv = host_kv};
+const backend_api backend_cpu = {.name = "cpu", .open = open, HOST_API};
