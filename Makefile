@@ -1,0 +1,26 @@
+# weir - the front door.  `make` alone says what there is.
+MAKEFLAGS += --no-print-directory
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+help:
+	@echo "weir: endless conversations with a language model"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/    make \1	\2/p' Makefile
+deps: ## install what building and testing need and the machine lacks (Debian packages)
+	@tools/deps.sh build check
+build: ## the library and the command, in build/release
+	@cmake -B build/release -G Ninja >/dev/null
+	cmake --build build/release
+check: ## every test: plain and under ASan and UBSan, fuzz corpora, headers, linter
+	@cmake --preset release -G Ninja >/dev/null && cmake --build build/release
+	@cmake --preset asan -G Ninja >/dev/null && cmake --build build/asan
+	@echo 'subdirs(release asan)' >build/CTestTestfile.cmake
+	ctest --test-dir build -j$(JOBS) --output-on-failure
+lint: build ## the rules of the house, one line for each violation
+	tools/lint.py --build build/release
+asan: ## the tests under ASan and UBSan alone
+	@cmake --preset asan -G Ninja >/dev/null && cmake --build build/asan
+	ctest --test-dir build/asan -j$(JOBS) --output-on-failure
+fuzz: ## every fuzzer for FUZZ_SECONDS (600) each, with clang
+	@tools/deps.sh build fuzz && tools/fuzz.sh $(or $(FUZZ_SECONDS),600)
+clean: ## remove what was built
+	rm -rf build
+.PHONY: help deps build check lint asan fuzz clean
