@@ -121,6 +121,8 @@ typedef struct weir_engine_options {
     weir_type weights;      /* DEFAULT (as stored), Q8, Q4: repack 16- and 32-bit weights    */
     weir_progress progress; /* called while weights load and prompts are read; may be NULL   */
     void *progress_user;
+    const struct nn_arch *arch; /* a family of your own (weir/nn.h) that takes the place of the
+                                   built-in one; NULL: the one that the model names           */
 } weir_engine_options;
 
 #define WEIR_MAX_STOPS 8
@@ -184,6 +186,7 @@ typedef struct weir_engine_info { /* strings are valid until the engine closes *
     uint64_t session_bytes;    /* KV and history of one session                           */
     uint64_t total_bytes;      /* weights + activations + sessions * session_bytes        */
     uint64_t bytes_per_token;  /* read from memory for one token, window full             */
+    uint64_t memory_bytes;     /* of this machine that the process may use                */
     bool has_chat_template;
 } weir_engine_info;
 
@@ -213,8 +216,9 @@ WEIR_API weir_status weir_session_set_sampling(weir_session *session, const weir
 typedef enum weir_role { WEIR_SYSTEM, WEIR_USER, WEIR_ASSISTANT, WEIR_TOOL } weir_role;
 
 /* Adds a message to the chat, in the words of the model's template, and reads it.  The first
- * message may be WEIR_SYSTEM: it is pinned with BOS.  After WEIR_USER, weir_session_next gives the
- * reply; text is UTF-8, terminated. */
+ * message may be WEIR_SYSTEM: it is read with the first WEIR_USER message and pinned with BOS.
+ * After WEIR_USER, weir_session_next gives the reply; WEIR_ASSISTANT puts words into its mouth.
+ * Special tokens spelled in the text stay text; text is UTF-8, terminated. */
 WEIR_API WEIR_MUST_CHECK weir_status weir_session_say(weir_session *session, weir_role role,
                                                       const char *text, weir_error *err);
 
@@ -246,11 +250,11 @@ typedef struct weir_text { /* whole UTF-8 characters; valid until the session's 
 WEIR_API WEIR_MUST_CHECK weir_status weir_session_next(weir_session *session, weir_text *out,
                                                        weir_error *err);
 
-/* Ends the reply here (Ctrl-C): the template's end of turn is added, the session stays whole. */
+/* Ends the reply here (Ctrl-C).  The session stays whole: the next message closes the turn. */
 WEIR_API weir_status weir_session_interrupt(weir_session *session, weir_error *err);
 
-/* The logits after the last token read, [vocab]; valid until the next step of any session of this
- * engine.  NULL while the stream is empty. */
+/* The logits after the last token read, [vocab]; valid until the session's next call.  NULL while
+ * there are none. */
 WEIR_API const float *weir_session_logits(const weir_session *session);
 
 /* Chooses a token from the current logits without adding it. */

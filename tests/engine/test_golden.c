@@ -89,7 +89,7 @@ static int read_ids(int32_t *ids) {
 
 static void read_wanted(golden_run *run) {
     char path[512];
-    snprintf(path, sizeof path, GOLDEN "/%s/%s.f32", run->c->family, run->c->name);
+    snprintf(path, sizeof path, GOLDEN "/%.31s/%.31s.f32", run->c->family, run->c->name);
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
     for (int i = 0; i < run->c->n_rows; i++) {
@@ -204,7 +204,7 @@ static int run_engine(golden_run *run, const int32_t *ids) {
     static const uint64_t starts[] = {0, 1000000, (uint64_t)1 << 40};
     const golden_case *c = run->c;
     char path[512];
-    snprintf(path, sizeof path, GOLDEN "/%s", c->family);
+    snprintf(path, sizeof path, GOLDEN "/%.31s", c->family);
     const weir_engine_options options = {.backend = run->backend,
                                          .threads = 1,
                                          .window = c->window,

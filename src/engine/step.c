@@ -1,0 +1,255 @@
+/* step.c - tokens through the model: the only place where batches are made.
+ *
+ *     tokens --window_push--> rows --backend step--> logits of the wanted rows
+ *
+ * A chunk is one group of rows of one session; weir_engine_step makes a group of one row for each
+ * session.  In recompute mode a token is only noted, and the whole window is read again, from an
+ * empty cache, for every token whose logits are wanted.
+ *
+ * Test: tests/engine/test_golden.c, test_session.c, test_many.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine/engine.h"
+
+#include "base/machine.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* ---- one step */
+
+static weir_status run(weir_engine *e, int n, int n_groups, int n_wanted, weir_error *err) {
+    const batch step = {.rows = e->rows,
+                        .groups = e->groups,
+                        .wanted = e->wanted,
+                        .n = n,
+                        .n_groups = n_groups,
+                        .n_wanted = n_wanted};
+    const weir_status status = e->backend->api->step(e->backend, &step, err);
+    if (status != WEIR_OK) e->is_lost = true;
+    return status;
+}
+
+static const float *logits_of(const weir_engine *e, int i) {
+    return e->backend->api->logits(e->backend, i);
+}
+
+static void keep_logits(weir_session *s, const float *logits) {
+    memcpy(s->logits, logits, (size_t)s->engine->plan->vocab * sizeof *logits);
+    s->has_logits = true;
+}
+
+/* Notes a token in everything but the cache. */
+static void take(weir_session *s, int32_t id, bool is_generated, batch_row *row) {
+    window_push(&s->window, id, s->slot, row);
+    s->history[row->pos % (uint64_t)s->window.size] = id;
+    if (row->is_pin) s->pinned[row->p] = id;
+    sampler_accept(&s->sampler, id, is_generated);
+    s->chat.last_token = id;
+}
+
+/* Reads n tokens, at most a chunk, in one step that shows the last n_wanted of them. */
+static weir_status read_chunk(weir_session *s, const int32_t *ids, int n, int n_wanted,
+                              bool is_generated, weir_error *err) {
+    weir_engine *e = s->engine;
+    assert(n > 0 && n <= e->plan->max_rows && n_wanted <= e->plan->max_wanted);
+    for (int i = 0; i < n; i++) take(s, ids[i], is_generated, &e->rows[i]);
+    for (int i = 0; i < n_wanted; i++) e->wanted[i] = n - n_wanted + i;
+    e->groups[0] = (batch_group){.slot = s->slot, .first = 0, .n = n};
+    s->has_logits = false;
+    WEIR_TRY(run(e, n, 1, n_wanted, err));
+    if (n_wanted) keep_logits(s, logits_of(e, n_wanted - 1));
+    return WEIR_OK;
+}
+
+/* ---- recompute */
+
+/* Token i of those the next query sees, pinned ones first. */
+static int32_t seen_token(const weir_session *s, int i) {
+    const window *w = &s->window;
+    if (i < w->pins) return s->pinned[i];
+    return s->history[(w->first + (uint64_t)(i - w->pins)) % (uint64_t)w->size];
+}
+
+/* Reads everything in the window again, as a stream of its own, for the logits of its end. */
+static weir_status recompute(weir_session *s, weir_error *err) {
+    weir_engine *e = s->engine;
+    const int n = window_in_use(&s->window);
+    window fresh;
+    window_init(&fresh, s->window.size, e->options.max_sinks,
+                &(weir_session_options){.mode = WEIR_DENSE});
+    for (int at = 0; at < n;) {
+        const int m = MIN_OF(e->options.chunk, n - at);
+        for (int i = 0; i < m; i++) {
+            window_push(&fresh, seen_token(s, at + i), s->slot, &e->rows[i]);
+        }
+        at += m;
+        e->groups[0] = (batch_group){.slot = s->slot, .first = 0, .n = m};
+        e->wanted[0] = m - 1;
+        WEIR_TRY(run(e, m, 1, at == n, err));
+    }
+    keep_logits(s, logits_of(e, 0));
+    return WEIR_OK;
+}
+
+static void note(weir_session *s, int32_t id, bool is_generated) {
+    batch_row row;
+    take(s, id, is_generated, &row);
+    s->has_logits = false;
+}
+
+/* ---- checks */
+
+static weir_status check_ids(const weir_session *s, const int32_t *ids, size_t n, weir_error *err) {
+    const int vocab = s->engine->plan->vocab;
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] >= 0 && ids[i] < vocab) continue;
+        return weir_fail(err, WEIR_ERR_ARGUMENT, "token %zu: is %" PRId32 ", wanted 0 to %d", i,
+                         ids[i], vocab - 1);
+    }
+    const uint64_t room = window_room(&s->window);
+    if (n <= room) return WEIR_OK;
+    return weir_fail(err, WEIR_ERR_FULL,
+                     "the window of %d tokens has room for %" PRIu64 " more, not %zu: dense mode "
+                     "keeps everything, streaming mode never fills up",
+                     s->window.size, room, n);
+}
+
+static weir_status report(const weir_session *s, uint64_t done, uint64_t total, weir_error *err) {
+    const weir_engine_options *o = &s->engine->options;
+    if (total <= (uint64_t)o->chunk || !o->progress) return WEIR_OK;
+    if (!o->progress(o->progress_user, "reading", done, total)) return WEIR_OK;
+    return weir_fail(err, WEIR_ERR_CANCELED, "stopped after %" PRIu64 " of %" PRIu64 " tokens",
+                     done, total);
+}
+
+/* ---- reading */
+
+weir_status session_read(weir_session *s, const int32_t *ids, size_t n, bool is_generated,
+                         weir_error *err) {
+    WEIR_TRY(engine_check(s->engine, err));
+    WEIR_TRY(check_ids(s, ids, n, err));
+    if (n == 0) return WEIR_OK;
+    if (s->window.mode == WEIR_RECOMPUTE) {
+        for (size_t i = 0; i < n; i++) note(s, ids[i], is_generated);
+        return recompute(s, err);
+    }
+    for (size_t at = 0; at < n;) {
+        const size_t m = MIN_OF((size_t)s->engine->options.chunk, n - at);
+        WEIR_TRY(read_chunk(s, ids + at, (int)m, at + m == n, is_generated, err));
+        at += m;
+        WEIR_TRY(report(s, at, n, err));
+    }
+    return WEIR_OK;
+}
+
+weir_status weir_session_feed(weir_session *s, const int32_t *ids, size_t n, weir_error *err) {
+    const double start = machine_clock();
+    const uint64_t from = s->window.pos;
+    const weir_status status = session_read(s, ids, n, false, err);
+    s->counts.prompt_tokens += s->window.pos - from;
+    s->counts.prompt_seconds += machine_clock() - start;
+    return status;
+}
+
+/* ---- eval */
+
+static weir_status canceled(size_t at, size_t n, weir_error *err) {
+    return weir_fail(err, WEIR_ERR_CANCELED, "stopped after %zu of %zu tokens", at, n);
+}
+
+static weir_status eval_recompute(weir_session *s, const int32_t *ids, size_t n, size_t stride,
+                                  weir_logits_fn fn, void *user, weir_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        note(s, ids[i], false);
+        if (i % stride != 0 && i + 1 < n) continue;
+        WEIR_TRY(recompute(s, err));
+        if (i % stride == 0 && fn(user, i, s->logits)) return canceled(i + 1, n, err);
+    }
+    return WEIR_OK;
+}
+
+static weir_status eval_chunks(weir_session *s, const int32_t *ids, size_t n, weir_logits_fn fn,
+                               void *user, weir_error *err) {
+    const weir_engine *e = s->engine;
+    const size_t most = (size_t)MIN_OF(e->options.chunk, e->plan->max_wanted);
+    for (size_t at = 0; at < n;) {
+        const size_t m = MIN_OF(most, n - at);
+        WEIR_TRY(read_chunk(s, ids + at, (int)m, (int)m, false, err));
+        for (size_t i = 0; i < m; i++) {
+            if (fn(user, at + i, logits_of(e, (int)i))) return canceled(at + m, n, err);
+        }
+        at += m;
+    }
+    return WEIR_OK;
+}
+
+weir_status weir_session_eval(weir_session *s, const int32_t *ids, size_t n, size_t stride,
+                              weir_logits_fn fn, void *user, weir_error *err) {
+    WEIR_TRY(engine_check(s->engine, err));
+    WEIR_TRY(check_ids(s, ids, n, err));
+    const double start = machine_clock();
+    const uint64_t from = s->window.pos;
+    const weir_status status =
+        s->window.mode == WEIR_RECOMPUTE
+            ? eval_recompute(s, ids, n, MAX_OF(stride, (size_t)1), fn, user, err)
+            : eval_chunks(s, ids, n, fn, user, err);
+    s->counts.prompt_tokens += s->window.pos - from;
+    s->counts.prompt_seconds += machine_clock() - start;
+    return status;
+}
+
+/* ---- one token for each of many sessions */
+
+/* Everything is checked before anything moves. */
+static weir_status check_step(weir_engine *e, weir_session *const *sessions, const int32_t *ids,
+                              int n, weir_error *err) {
+    WEIR_TRY(engine_check(e, err));
+    if (n < 1 || n > e->options.sessions) {
+        return weir_fail(err, WEIR_ERR_ARGUMENT, "a step of %d sessions, this engine has %d", n,
+                         e->options.sessions);
+    }
+    for (int i = 0; i < n; i++) {
+        if (!sessions[i] || sessions[i]->engine != e) {
+            return weir_fail(err, WEIR_ERR_ARGUMENT, "session %d of the step: not of this engine",
+                             i);
+        }
+        for (int k = 0; k < i; k++) {
+            if (sessions[k] != sessions[i]) continue;
+            return weir_fail(err, WEIR_ERR_ARGUMENT, "sessions %d and %d of the step are the same",
+                             k, i);
+        }
+        WEIR_TRY(check_ids(sessions[i], &ids[i], 1, err));
+    }
+    return WEIR_OK;
+}
+
+weir_status weir_engine_step(weir_engine *e, weir_session *const *sessions, const int32_t *ids,
+                             int n, weir_error *err) {
+    WEIR_TRY(check_step(e, sessions, ids, n, err));
+    const double start = machine_clock();
+    int rows = 0;
+    for (int i = 0; i < n; i++) {
+        weir_session *s = sessions[i];
+        if (s->window.mode == WEIR_RECOMPUTE) continue;
+        take(s, ids[i], true, &e->rows[rows]);
+        s->has_logits = false;
+        e->groups[rows] = (batch_group){.slot = s->slot, .first = rows, .n = 1};
+        e->wanted[rows] = rows;
+        e->stepped[rows++] = s;
+    }
+    if (rows) WEIR_TRY(run(e, rows, rows, rows, err));
+    for (int i = 0; i < rows; i++) keep_logits(e->stepped[i], logits_of(e, i));
+    for (int i = 0; i < n; i++) {
+        if (sessions[i]->window.mode != WEIR_RECOMPUTE) continue;
+        note(sessions[i], ids[i], true);
+        WEIR_TRY(recompute(sessions[i], err));
+    }
+    const double took = machine_clock() - start;
+    for (int i = 0; i < n; i++) {
+        sessions[i]->counts.generated_tokens++;
+        sessions[i]->counts.generate_seconds += took;
+    }
+    return WEIR_OK;
+}
