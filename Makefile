@@ -5,15 +5,12 @@ help:
 	@echo "weir: endless conversations with a language model"
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/    make \1	\2/p' Makefile
 deps: ## install what building and testing need and the machine lacks (Debian packages)
-	@tools/deps.sh build check
+	@tools/deps.sh build check cross
 build: ## the library and the command, in build/release
 	@cmake -B build/release -G Ninja >/dev/null
 	cmake --build build/release
-check: ## every test: plain and under ASan and UBSan, fuzz corpora, headers, linter
-	@cmake --preset release -G Ninja >/dev/null && cmake --build build/release
-	@cmake --preset asan -G Ninja >/dev/null && cmake --build build/asan
-	@echo 'subdirs(release asan)' >build/CTestTestfile.cmake
-	ctest --test-dir build -j$(JOBS) --output-on-failure
+check: ## every test: plain, under ASan and UBSan, and NEON under qemu; fuzz corpora, linter
+	@tools/check.sh
 lint: build ## the rules of the house, one line for each violation
 	tools/lint.py --build build/release
 asan: ## the tests under ASan and UBSan alone

@@ -1,7 +1,7 @@
 #!/bin/sh
 # deps.sh - installs the Debian packages that are missing, and does nothing when none is.
 #
-#     tools/deps.sh GROUP...        groups: build, check, fuzz, cross
+#     tools/deps.sh GROUP...        groups: build, check, cross, fuzz
 #
 # What is looked for is the command or the library itself, so other systems may bring theirs.
 # Without apt-get, or without the right to use it, prints what to install and exits 1.
@@ -26,6 +26,9 @@ check    library cmocka          libcmocka-dev
 check    command g++             g++
 check    command git             git
 check    command clang-format    clang-format
+cross    command aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+cross    path    /usr/aarch64-linux-gnu/include/stdio.h libc6-dev-arm64-cross
+cross    command qemu-aarch64    qemu-user
 fuzz     command clang           clang
 fuzz     file    stddef.h        libclang-rt-14-dev
 END
@@ -35,6 +38,7 @@ is_there() {
     case $1 in
     command) command -v "$2" >/dev/null ;;
     library) pkg-config --exists "$2" 2>/dev/null ;;
+    path) [ -e "$2" ] ;;
     file) echo "#include <$2>" | cc -E - >/dev/null 2>&1 ;;
     esac
 }
