@@ -7,6 +7,10 @@
 
 #include <assert.h>
 
+/* Steps of fewer multiplications are not worth waking anybody for: at some 10 of them a nanosecond,
+ * 20 barriers cost more than the others could save. */
+enum { ALONE = 1 << 21 };
+
 /* The frame of a host around its base; a backend pointer is a host pointer here. */
 static host *host_of(backend *b) {
     return (host *)b;
@@ -42,6 +46,10 @@ static weir_status fill(host *h, const kv_shape *kv, const backend_options *o, w
     if (h->workspace_bytes && !(h->workspace = mem_map(h->workspace_bytes))) {
         return weir_fail(err, WEIR_ERR_MEMORY, "no memory for %zu bytes of work space",
                          h->workspace_bytes);
+    }
+    for (int i = 0; i < p->n_ops; i++) {
+        const plan_matrix *m = p->ops[i].kind == NN_PROJECT ? &p->matrices[p->ops[i].matrix] : NULL;
+        if (m) h->row_products += (size_t)m->rows * (size_t)m->cols;
     }
     h->sizes.activation_bytes = p->arena_bytes + h->workspace_bytes;
     h->sizes.kv_bytes = h->kv.bytes;
@@ -109,7 +117,11 @@ weir_status host_step(backend *b, const batch *rows, weir_error *err) {
     assert(rows->n > 0 && rows->n <= h->plan->max_rows);
     assert(rows->n_wanted <= h->plan->max_wanted);
     h->batch = rows;
-    team_run(h->team, walk, h);
+    if ((size_t)rows->n * h->row_products < ALONE) {
+        team_run_alone(h->team, walk, h);
+    } else {
+        team_run(h->team, walk, h);
+    }
     return WEIR_OK;
 }
 

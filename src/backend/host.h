@@ -39,6 +39,7 @@ struct host {
     void *private;                     /* of the kind: packed weights, kernel tables */
     const char *kernels, *weight_type; /* for people; set by pack */
     backend_sizes sizes;
+    size_t row_products; /* multiplications one row of a step takes, attention aside */
 
     const batch *batch; /* of the running step */
     /* [max_rows][pairs] each, rows of the running step: phases at pos (recent) and p (pinned) */

@@ -23,7 +23,8 @@ typedef struct member {
 
 struct team {
     int n;
-    team_fn *fn; /* of the current run; written before generation moves */
+    bool is_alone; /* the current run is the caller's only                              */
+    team_fn *fn;   /* of the current run; written before generation moves */
     void *user;
     _Alignas(64) atomic_uint generation; /* runs started                                    */
     _Alignas(64) atomic_int arrived;     /* at the current barrier                          */
@@ -64,7 +65,7 @@ static void move(team *t, atomic_uint *counter) {
 }
 
 void team_barrier(team *t) {
-    if (t->n == 1) return;
+    if (t->n == 1 || t->is_alone) return;
     const unsigned phase = atomic_load_explicit(&t->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == t->n - 1) {
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
@@ -129,4 +130,10 @@ void team_run(team *t, team_fn *fn, void *user) {
     if (t->n > 1) move(t, &t->generation);
     fn(user, 0, t->n);
     team_barrier(t);
+}
+
+void team_run_alone(team *t, team_fn *fn, void *user) {
+    t->is_alone = true;
+    fn(user, 0, 1);
+    t->is_alone = false;
 }

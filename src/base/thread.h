@@ -23,4 +23,6 @@ team *team_new(int n_threads); /* 0: cpu_count(); NULL when threads cannot be ma
 void team_free(team *t);       /* accepts NULL */
 int team_size(const team *t);
 void team_run(team *t, team_fn *fn, void *user);
+/* The same by the caller alone, for work too small to share: fn(user, 0, 1). */
+void team_run_alone(team *t, team_fn *fn, void *user);
 void team_barrier(team *t); /* called by every member, inside team_run only */

@@ -45,10 +45,22 @@ static void a_team_of_one_is_the_caller(void **state) {
     team_free(j.team);
 }
 
+static void work_for_one_wakes_nobody_and_waits_for_nobody(void **state) {
+    (void)state;
+    job j = {.team = team_new(MEMBERS)};
+    team_run_alone(j.team, every_member_sees_every_write, &j);
+    assert_int_equal(j.slots[0], ROUNDS);
+    for (int i = 1; i < MEMBERS; i++) assert_int_equal(j.slots[i], 0);
+    team_run(j.team, every_member_sees_every_write, &j);
+    for (int i = 0; i < MEMBERS; i++) assert_int_equal(j.slots[i], ROUNDS);
+    team_free(j.team);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(barriers_order_what_members_write),
         cmocka_unit_test(a_team_of_one_is_the_caller),
+        cmocka_unit_test(work_for_one_wakes_nobody_and_waits_for_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
