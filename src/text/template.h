@@ -23,6 +23,8 @@ void template_free(chat_template *t); /* accepts NULL */
 
 /* Renders with the variables in the JSON object `context` (messages, tools, bos_token, eos_token,
  * add_generation_prompt, ...) and appends to out, which is left as it was on failure.  A call of
- * raise_exception is WEIR_ERR_FORMAT with its text. */
+ * raise_exception is WEIR_ERR_FORMAT with its text.  strftime_now tells the local time, of now or
+ * of the integer TEMPLATE_NOW (seconds since 1970) in the context. */
+#define TEMPLATE_NOW "now"
 weir_status template_render(const chat_template *t, const json_t *context, buffer *out,
                             weir_error *err);
