@@ -1,0 +1,268 @@
+/* cmd_bench.c - weir bench: how fast a model runs here, beside what the memory allows.
+ *
+ *     bandwidth            weir_measure_bandwidth, before and after
+ *     prefill              an empty session reads --prefill tokens
+ *     decode               one token at a time, the window filled to --depth before
+ *     decode, n sessions   one token for each of n sessions in one step
+ *
+ * Tokens are random.  Every figure is the median of --repeat repetitions.  The share is bytes read
+ * per second over the faster of the two bandwidths: what a step reads is its weights once and the
+ * keys and values of every session in it.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "base/arena.h"
+#include "base/rng.h"
+#include "base/status.h"
+#include "cli/options.h"
+#include "cli/run.h"
+#include "cli/term.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct figure {
+    char name[48];
+    int tokens;       /* of one repetition, all sessions together     */
+    int steps;        /* of one repetition                            */
+    double seconds;   /* median                                       */
+    double low, high; /* fastest and slowest repetition               */
+    double bytes;     /* read from memory by one step; 0: not counted */
+} figure;
+
+enum { MAX_FIGURES = 3 };
+
+typedef struct work {
+    run r;
+    const options *o;
+    int depth;
+    rng random;
+    int32_t *ids; /* [n_ids] heap */
+    size_t n_ids;
+    double *times;           /* [repeat] heap */
+    weir_session **sessions; /* [sessions] heap; the first is r.session */
+    double before, after;    /* bytes/s */
+    figure figures[MAX_FIGURES];
+    int n_figures;
+} work;
+
+/* ------------------------------------------------------------------ pieces */
+
+static const int32_t *random_ids(work *w, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        w->ids[i] = (int32_t)(rng_next(&w->random) % (uint64_t)w->r.info.vocab);
+    }
+    return w->ids;
+}
+
+static int compare(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Adds a figure made of w->times. */
+static figure *add_figure(work *w, int tokens, int steps, double bytes) {
+    const int n = w->o->repeat;
+    figure *f = &w->figures[w->n_figures++];
+    qsort(w->times, (size_t)n, sizeof *w->times, compare);
+    *f = (figure){
+        .tokens = tokens,
+        .steps = steps,
+        .seconds = n % 2 ? w->times[n / 2] : (w->times[n / 2 - 1] + w->times[n / 2]) / 2,
+        .low = w->times[0],
+        .high = w->times[n - 1],
+        .bytes = bytes,
+    };
+    return f;
+}
+
+/* Bytes of keys and values that one query reads with the window full. */
+static double kv_bytes(const weir_engine_info *i) {
+    const bool is_wide = i->kv_type && strcmp(i->kv_type, "f32") == 0;
+    const bool is_narrow = i->kv_type && strcmp(i->kv_type, "int8") == 0;
+    const double row = 2.0 * i->n_layers * i->n_kv_heads *
+                       (is_narrow ? i->head_dim + 4.0 : i->head_dim * (is_wide ? 4.0 : 2.0));
+    return row * i->window;
+}
+
+/* What one step of n sessions reads while the window goes from depth on. */
+static double step_bytes(const work *w, int n) {
+    const weir_engine_info *i = &w->r.info;
+    const double kv = kv_bytes(i), weights = (double)i->bytes_per_token - kv;
+    double filled = (double)w->depth + (w->o->tokens - 1) / 2.0;
+    if (filled > i->window) filled = i->window;
+    return weights + n * kv * filled / i->window;
+}
+
+static void show(work *w, const char *what, int done, int total) {
+    progress_show(&w->r.progress, what, (uint64_t)done, (uint64_t)total, false, NULL);
+}
+
+static weir_status canceled(work *w) {
+    return signal_caught() ? weir_fail(&w->r.err, WEIR_ERR_CANCELED, "canceled") : WEIR_OK;
+}
+
+/* ------------------------------------------------------------------ what is timed */
+
+static weir_status time_prefill(work *w) {
+    const int n = w->o->prefill;
+    for (int k = -1; k < w->o->repeat; k++) { /* the first one warms up */
+        const int32_t *ids = random_ids(w, (size_t)n);
+        weir_session_reset(w->r.session);
+        const double start = now_seconds();
+        WEIR_TRY(weir_session_feed(w->r.session, ids, (size_t)n, &w->r.err));
+        if (k >= 0) w->times[k] = now_seconds() - start;
+        WEIR_TRY(canceled(w));
+    }
+    figure *f = add_figure(w, n, 1, 0);
+    snprintf(f->name, sizeof f->name, "prefill %d", n);
+    return WEIR_OK;
+}
+
+/* Sessions of depth tokens: filled once, then forked. */
+static weir_status fill(work *w, int n) {
+    weir_session_reset(w->r.session);
+    const int32_t *ids = random_ids(w, (size_t)w->depth);
+    WEIR_TRY(weir_session_feed(w->r.session, ids, (size_t)w->depth, &w->r.err));
+    w->sessions[0] = w->r.session;
+    for (int i = 1; i < n; i++) {
+        WEIR_TRY(weir_session_fork(&w->sessions[i], w->r.session, &w->r.err));
+        WEIR_TRY(canceled(w));
+    }
+    return WEIR_OK;
+}
+
+/* n sessions get --tokens tokens each; below the full window every repetition starts at depth. */
+static weir_status time_decode(work *w, int n) {
+    const int steps = w->o->tokens;
+    const bool is_full = w->depth >= w->r.info.window;
+    char what[48];
+    snprintf(what, sizeof what, n == 1 ? "decoding" : "decoding %d sessions", n);
+    for (int k = -1; k < w->o->repeat; k++) {
+        if (k < 0 || !is_full) WEIR_TRY(fill(w, k < 0 ? n : 1));
+        if (k >= 0 && !is_full) {
+            for (int i = 1; i < n; i++) {
+                weir_session_close(w->sessions[i]);
+                w->sessions[i] = NULL;
+                WEIR_TRY(weir_session_fork(&w->sessions[i], w->r.session, &w->r.err));
+            }
+        }
+        double spent = 0;
+        for (int i = 0; i < (k < 0 ? MIN_OF(steps, 8) : steps); i++) {
+            const int32_t *ids = random_ids(w, (size_t)n);
+            const double start = now_seconds();
+            WEIR_TRY(weir_engine_step(w->r.engine, w->sessions, ids, n, &w->r.err));
+            spent += now_seconds() - start;
+            show(w, what, MAX_OF(k, 0) * steps + i + 1, w->o->repeat * steps);
+            WEIR_TRY(canceled(w));
+        }
+        if (k >= 0) w->times[k] = spent;
+    }
+    figure *f = add_figure(w, n * steps, steps, step_bytes(w, n));
+    snprintf(f->name, sizeof f->name, n == 1 ? "decode" : "decode, %d sessions", n);
+    return WEIR_OK;
+}
+
+/* ------------------------------------------------------------------ what is said */
+
+static double bandwidth(const work *w) {
+    return w->before > w->after ? w->before : w->after;
+}
+
+static double bytes_per_second(const figure *f) {
+    return f->bytes * f->steps / f->seconds;
+}
+
+static void print_text(const work *w) {
+    const weir_engine_info *i = &w->r.info;
+    char a[NUMBER_SIZE], b[NUMBER_SIZE];
+    out_print("%s, %s weights, kv %s\n", w->o->model, i->weight_type ? i->weight_type : "-",
+              i->kv_type ? i->kv_type : "-");
+    out_print("%s, %s, %d threads; memory reads at %s/s before, %s/s after\n\n",
+              i->backend ? i->backend : "-", i->kernels ? i->kernels : "-", i->threads,
+              format_bytes(a, w->before), format_bytes(b, w->after));
+    out_print("%-22s %10s %10s %18s %10s %10s %6s\n", "", "tok/s", "ms/step", "(fastest, slowest)",
+              "bytes/step", "bytes/s", "share");
+    for (int k = 0; k < w->n_figures; k++) {
+        const figure *f = &w->figures[k];
+        char spread[48];
+        snprintf(spread, sizeof spread, "(%.2f, %.2f)", 1e3 * f->low / f->steps,
+                 1e3 * f->high / f->steps);
+        out_print("%-22s %10.1f %10.3f %18s", f->name, f->tokens / f->seconds,
+                  1e3 * f->seconds / f->steps, spread);
+        if (f->bytes > 0) {
+            out_print(" %10s %10s %4.0f %%", format_bytes(a, f->bytes),
+                      format_bytes(b, bytes_per_second(f)),
+                      100 * bytes_per_second(f) / bandwidth(w));
+        }
+        out_print("\n");
+    }
+    out_print("\nwindow %d, decoding from %d tokens in it; median of %d\n", i->window, w->depth,
+              w->o->repeat);
+}
+
+static void print_json(const work *w) {
+    const weir_engine_info *i = &w->r.info;
+    json_t *j = json_object(), *list = json_array();
+    for (int k = 0; k < w->n_figures; k++) {
+        const figure *f = &w->figures[k];
+        json_t *e = json_object();
+        json_object_set_new(e, "name", json_string(f->name));
+        json_object_set_new(e, "tokens", json_integer(f->tokens));
+        json_object_set_new(e, "steps", json_integer(f->steps));
+        json_object_set_new(e, "tokens_per_second", json_number(f->tokens / f->seconds));
+        json_object_set_new(e, "seconds", json_number(f->seconds));
+        json_object_set_new(e, "seconds_fastest", json_number(f->low));
+        json_object_set_new(e, "seconds_slowest", json_number(f->high));
+        const bool has_bytes = f->bytes > 0;
+        json_object_set_new(e, "bytes_per_step", has_bytes ? json_number(f->bytes) : json_null());
+        json_object_set_new(e, "bytes_per_second",
+                            has_bytes ? json_number(bytes_per_second(f)) : json_null());
+        json_object_set_new(e, "share_of_bandwidth",
+                            has_bytes ? json_number(bytes_per_second(f) / bandwidth(w))
+                                      : json_null());
+        json_array_append_new(list, e);
+    }
+    json_object_set_new(j, "model", run_model_json(&w->r));
+    json_object_set_new(j, "window", json_integer(i->window));
+    json_object_set_new(j, "depth", json_integer(w->depth));
+    json_object_set_new(j, "sessions", json_integer(w->o->sessions));
+    json_object_set_new(j, "repeat", json_integer(w->o->repeat));
+    json_object_set_new(j, "bandwidth_before", json_number(w->before));
+    json_object_set_new(j, "bandwidth_after", json_number(w->after));
+    json_object_set_new(j, "figures", list);
+    run_print_json(j, false);
+}
+
+static weir_status bench(work *w) {
+    const int n = w->o->sessions, window = w->r.info.window;
+    w->depth = w->o->depth == CLI_AUTO || w->o->depth > window ? window : w->o->depth;
+    w->n_ids = (size_t)MAX_OF(MAX_OF(w->depth, w->o->prefill), n);
+    w->ids = mem_array(w->n_ids, sizeof *w->ids);
+    w->times = mem_array((size_t)w->o->repeat, sizeof *w->times);
+    w->sessions = mem_array((size_t)n, sizeof *w->sessions);
+    if (!w->ids || !w->times || !w->sessions) {
+        return weir_fail(&w->r.err, WEIR_ERR_MEMORY, "out of memory");
+    }
+    w->before = weir_measure_bandwidth(w->r.info.threads);
+    WEIR_TRY(time_prefill(w));
+    WEIR_TRY(time_decode(w, 1));
+    if (n > 1) WEIR_TRY(time_decode(w, n));
+    progress_end(&w->r.progress);
+    w->after = weir_measure_bandwidth(w->r.info.threads);
+    if (w->o->json) {
+        print_json(w);
+    } else {
+        print_text(w);
+    }
+    return WEIR_OK;
+}
+
+int cmd_bench(const options *o) {
+    work w = {.o = o, .random.state = (uint64_t)o->seed};
+    if (run_open(&w.r, o, o->sessions) && run_open_session(&w.r)) bench(&w);
+    for (int i = 1; w.sessions && i < o->sessions; i++) weir_session_close(w.sessions[i]);
+    mem_free(w.sessions);
+    mem_free(w.times);
+    mem_free(w.ids);
+    return run_end(&w.r);
+}

@@ -1,0 +1,238 @@
+/* cmd_chat.c - weir chat: messages in, replies out, for ever.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "cli/chat.h"
+
+#include "base/status.h"
+
+#include <signal.h>
+#include <string.h>
+
+typedef struct reply_record { /* what one reply was */
+    buffer text;              /* kept for --json    */
+    int tokens;
+    weir_end end;
+    bool interrupted, cut;
+    double seconds; /* spent generating */
+} reply_record;
+
+typedef struct work {
+    chat_state c;
+    run r;
+    chat_input *in;
+    buffer message;
+    reply_record reply;
+    bool failed; /* without a terminal a failure ends the chat */
+} work;
+
+static uint64_t position(const run *r) {
+    weir_session_stats s;
+    weir_session_get_stats(r->session, &s);
+    return s.position;
+}
+
+weir_status chat_begin(chat_state *c) {
+    weir_session_reset(c->r->session);
+    c->user = c->reply = (span){0};
+    if (!c->system) return WEIR_OK;
+    const weir_status status = weir_session_say(c->r->session, WEIR_SYSTEM, c->system, &c->r->err);
+    progress_end(&c->r->progress);
+    return status;
+}
+
+/* ------------------------------------------------------------------ the reply */
+
+static weir_status show_piece(work *w, const weir_text *t) {
+    reply_record *p = &w->reply;
+    p->tokens += t->tokens;
+    p->end = t->end;
+    if (!w->c.o.json) {
+        out_text(t->data, t->size);
+    } else if (!buffer_append(&p->text, t->data, t->size)) {
+        return weir_fail(&w->r.err, WEIR_ERR_MEMORY, "out of memory after %zu bytes of a reply",
+                         p->text.size);
+    }
+    return WEIR_OK;
+}
+
+/* Generates until the model ends, -n tokens are there, or a signal comes. */
+static weir_status generate(work *w) {
+    run *r = &w->r;
+    reply_record *p = &w->reply;
+    const int limit = w->c.o.tokens;
+    while (out_ok()) {
+        p->cut = limit >= 0 && p->tokens >= limit;
+        p->interrupted = signal_caught() != 0;
+        if (p->cut || p->interrupted) return weir_session_interrupt(r->session, &r->err);
+        weir_text t;
+        WEIR_TRY(weir_session_next(r->session, &t, &r->err));
+        WEIR_TRY(show_piece(w, &t));
+        if (!t.size) break;
+    }
+    return WEIR_OK;
+}
+
+static weir_status answer(work *w, const char *message) {
+    run *r = &w->r;
+    weir_session_stats before, after;
+    w->reply.text.size = 0;
+    w->reply = (reply_record){.text = w->reply.text};
+    const uint64_t start = position(r);
+    WEIR_TRY(weir_session_say(r->session, WEIR_USER, message, &r->err));
+    progress_end(&r->progress);
+    weir_session_get_stats(r->session, &before);
+    w->c.user = (span){start, before.position};
+    const weir_status status = generate(w);
+    weir_session_get_stats(r->session, &after);
+    w->c.reply = (span){before.position, after.position};
+    w->reply.seconds = after.generate_seconds - before.generate_seconds;
+    return status;
+}
+
+/* Why a reply ended other than by itself; NULL: it did. */
+static const char *odd_end(const reply_record *p) {
+    if (p->interrupted) return "stopped";
+    if (p->cut) return "cut off by -n";
+    if (p->end == WEIR_END_LOOP) return "the text repeated itself: stopped by the loop guard";
+    return p->end == WEIR_END_STOP ? "a --stop text" : NULL;
+}
+
+static void print_status(work *w) {
+    const reply_record *p = &w->reply;
+    weir_session_stats s;
+    char window[160];
+    const char *odd = odd_end(p);
+    weir_session_get_stats(w->r.session, &s);
+    run_window_text(window, sizeof window, &s);
+    fflush(stdout);
+    fprintf(stderr, "%s%d tokens, %.1f tok/s · %s%s%s%s\n", term_set(stderr, STYLE_DIM), p->tokens,
+            p->seconds > 0 ? p->tokens / p->seconds : 0.0, window, odd ? " · " : "", odd ? odd : "",
+            term_set(stderr, STYLE_PLAIN));
+}
+
+static void print_json(work *w) {
+    const reply_record *p = &w->reply;
+    json_t *j = json_object();
+    json_t *text = json_stringn(p->text.data ? p->text.data : "", p->text.size);
+    const char *end = p->interrupted ? "signal" : p->cut ? "length" : end_word(p->end);
+    json_object_set_new(j, "role", json_string("assistant"));
+    json_object_set_new(j, "content", text ? text : json_null());
+    json_object_set_new(j, "tokens", json_integer(p->tokens));
+    json_object_set_new(j, "end", json_string(end));
+    json_object_set_new(j, "seconds", json_number(p->seconds));
+    json_object_set_new(j, "stats", run_stats_json(&w->r));
+    run_print_json(j, true);
+    fflush(stdout);
+}
+
+/* One message and its reply.  Ctrl-C, on a terminal, ends the reply only. */
+static void exchange(work *w) {
+    const weir_status status = answer(w, w->message.data);
+    progress_end(&w->r.progress);
+    if (!w->c.o.json) out_write("\n", 1);
+    if (status == WEIR_OK) {
+        if (w->c.o.json) {
+            print_json(w);
+        } else if (!w->c.o.quiet) {
+            print_status(w);
+        }
+    }
+    if (!chat_input_is_terminal(w->in)) {
+        w->failed = status != WEIR_OK;
+        return;
+    }
+    if (signal_caught() == SIGINT) signal_clear();
+    if (status == WEIR_OK) {
+        out_write("\n", 1);
+        return;
+    }
+    complain(w->r.o->command, "%s%s", w->r.err.message,
+             status == WEIR_ERR_FULL ? "; /reset begins a new conversation" : "");
+    w->r.err = (weir_error){0};
+}
+
+/* ------------------------------------------------------------------ the conversation */
+
+static void greet(const work *w) {
+    const weir_engine_info *i = &w->r.info;
+    char a[NUMBER_SIZE];
+    if (!chat_input_is_terminal(w->in) || w->c.o.quiet || w->c.o.json) return;
+    const char *name = i->name && i->name[0] ? i->name : w->r.o->model ? w->r.o->model : "weir";
+    fputs(term_set(stdout, STYLE_DIM), stdout);
+    out_text(name, strlen(name));
+    out_print(": %s parameters, window %d. /help lists commands, Ctrl-D quits.%s\n\n",
+              format_count(a, i->parameters), i->window, term_set(stdout, STYLE_PLAIN));
+}
+
+static void handle_message(work *w) {
+    char *text = w->message.data;
+    if (w->c.o.script) {
+        out_print("%s> ", term_set(stdout, STYLE_BOLD));
+        out_text(text, strlen(text));
+        out_print("%s\n", term_set(stdout, STYLE_PLAIN));
+    }
+    if (text[0] == '/' && text[1] != '/') {
+        chat_command_run(&w->c, text);
+        fflush(stdout);
+        return;
+    }
+    if (text[0] == '/') { /* //text */
+        w->message.size--;
+        memmove(text, text + 1, w->message.size + 1);
+    }
+    exchange(w);
+}
+
+static void converse(work *w) {
+    greet(w);
+    while (!w->c.quit && !w->failed && out_ok()) {
+        switch (chat_input_next(w->in, &w->message, &w->r.err)) {
+        case INPUT_MESSAGE: handle_message(w); break;
+        case INPUT_CANCEL:
+            signal_clear();
+            if (chat_input_was_empty(w->in)) out_print("(Ctrl-D or /quit leaves)\n");
+            break;
+        case INPUT_END:
+        case INPUT_SIGNAL:
+        case INPUT_FAILED: return;
+        }
+        if (signal_caught()) return;
+    }
+}
+
+static weir_status begin(work *w) {
+    run *r = &w->r;
+    if (r->o->load) return weir_session_restore(r->session, r->o->load, &r->err);
+    return chat_begin(&w->c);
+}
+
+static weir_status chat(work *w) {
+    run *r = &w->r;
+    if (!r->info.has_chat_template) {
+        return weir_fail(&r->err, WEIR_ERR_MODEL,
+                         "%s: has no chat template, so it was not made to talk; `weir generate` "
+                         "continues texts with it",
+                         r->o->model ? r->o->model : "the model inside weir");
+    }
+    WEIR_TRY(begin(w));
+    converse(w);
+    if (!r->o->save || r->err.status != WEIR_OK) return r->err.status;
+    return weir_session_save(r->session, r->o->save, &r->err);
+}
+
+int cmd_chat(const options *o) {
+    work w = {.c = {.o = *o, .system = o->system}, .r.o = o};
+    w.c.r = &w.r;
+    if (o->load && o->system) {
+        complain(o->command, "--load brings its own system prompt; give --load or --system");
+        return EXIT_USAGE;
+    }
+    w.c.memory = arena_new();
+    w.in = w.c.memory ? chat_input_open(o->script, &w.r.err) : NULL;
+    if (w.in && run_open(&w.r, o, 1) && run_open_session(&w.r)) chat(&w);
+    chat_input_close(w.in);
+    arena_free(w.c.memory);
+    buffer_clear(&w.message);
+    buffer_clear(&w.reply.text);
+    return run_end(&w.r);
+}

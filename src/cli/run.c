@@ -1,0 +1,219 @@
+/* run.c - options to engines and sessions, and how a run ends.
+ *
+ * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "cli/run.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sys/random.h>
+
+/* Bytes are counted while weights load, tokens while prompts are read. */
+static int on_progress(void *user, const char *what, uint64_t done, uint64_t total) {
+    run *r = user;
+    const bool is_bytes = strstr(what, "weights") != NULL;
+    if (!r->hides_progress) progress_show(&r->progress, what, done, total, is_bytes, NULL);
+    return signal_caught() != 0;
+}
+
+/* A seed short enough to be typed again. */
+static int64_t draw_seed(void) {
+    uint32_t seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint32_t)time(NULL);
+    return seed;
+}
+
+int64_t run_seed(const options *o) {
+    return o->seed == CLI_AUTO ? draw_seed() : o->seed;
+}
+
+static int or_zero(int value) {
+    return value == CLI_AUTO ? 0 : value;
+}
+
+bool run_open(run *r, const options *o, int sessions) {
+    static const char *const backends[] = {NULL, "auto", "cpu", "ref"};
+    static const weir_type kv_types[] = {WEIR_TYPE_DEFAULT, WEIR_F32, WEIR_F16, WEIR_BF16,
+                                         WEIR_INT8};
+    static const weir_type weights[] = {WEIR_TYPE_DEFAULT, WEIR_Q8, WEIR_Q4};
+    *r = (run){.o = o, .seed = run_seed(o), .progress.off = o->quiet};
+    const weir_engine_options wanted = {
+        .backend = backends[o->backend],
+        .threads = or_zero(o->threads),
+        .sessions = sessions,
+        .window = or_zero(o->window),
+        .max_sinks = or_zero(o->max_sinks),
+        .chunk = or_zero(o->chunk),
+        .kv_type = kv_types[o->kv_type],
+        .weights = weights[o->quantize],
+        .progress = on_progress,
+        .progress_user = r,
+    };
+    const weir_status status = weir_engine_open(&r->engine, o->model, &wanted, &r->err);
+    progress_end(&r->progress);
+    if (status != WEIR_OK) return false;
+    weir_engine_get_info(r->engine, &r->info);
+    return true;
+}
+
+weir_sampling run_sampling(const options *o, int64_t seed) {
+    weir_sampling s = {
+        .temperature = o->greedy ? 0 : o->temp,
+        .top_k = o->top_k,
+        .top_p = o->top_p,
+        .min_p = o->min_p,
+        .typical_p = o->typical_p,
+        .repeat_penalty = o->repeat_penalty,
+        .presence_penalty = o->presence_penalty,
+        .frequency_penalty = o->frequency_penalty,
+        .penalty_last = o->penalty_last,
+        .seed = (uint64_t)seed,
+        .bias_ids = o->bias.ids,
+        .bias_values = o->bias.values,
+        .n_bias = o->bias.n,
+        .no_loop_guard = o->no_loop_guard,
+        .ignore_eos = o->ignore_eos,
+    };
+    for (int i = 0; i < o->n_stops; i++) s.stops[i] = o->stops[i];
+    return s;
+}
+
+weir_session_options run_session_options(const run *r) {
+    const options *o = r->o;
+    return (weir_session_options){
+        .mode = o->mode ? (weir_mode)(o->mode - 1) : WEIR_STREAMING,
+        .policy = o->evict ? (weir_policy)(o->evict - 1) : WEIR_EVICT_TOKEN,
+        .sinks = o->sinks == CLI_AUTO ? 0
+                 : o->sinks           ? o->sinks
+                                      : WEIR_NO_SINKS,
+        .sampling = run_sampling(o, r->seed),
+    };
+}
+
+bool run_open_session(run *r) {
+    const weir_session_options wanted = run_session_options(r);
+    return weir_session_open(&r->session, r->engine, &wanted, &r->err) == WEIR_OK;
+}
+
+/* What the user can do about a failure; "" when the message says it all. */
+static const char *advice(weir_status status, const options *o) {
+    switch (status) {
+    case WEIR_ERR_FULL: return "; --mode streaming never fills up, or take a larger --window";
+    case WEIR_ERR_MEMORY: return "; a smaller --window, --kv-type int8 or --quantize q4 takes less";
+    case WEIR_ERR_ARGUMENT: return o->model ? "" : "; name a model: a folder or a .gguf file";
+    case WEIR_OK:
+    case WEIR_ERR_IO:
+    case WEIR_ERR_FORMAT:
+    case WEIR_ERR_MODEL:
+    case WEIR_ERR_DEVICE:
+    case WEIR_ERR_CANCELED: break;
+    }
+    return "";
+}
+
+int run_end(run *r) {
+    progress_end(&r->progress);
+    const int number = signal_caught();
+    int status = EXIT_OK;
+    if (number) {
+        status = 128 + number;
+    } else if (r->err.status != WEIR_OK) {
+        status = EXIT_FAILED;
+    }
+    if (r->err.status != WEIR_OK && !(number && r->err.status == WEIR_ERR_CANCELED)) {
+        complain(r->o->command, "%s%s", r->err.message, advice(r->err.status, r->o));
+    } else if (r->err.status == WEIR_ERR_CANCELED) {
+        complain(r->o->command, "interrupted");
+    }
+    weir_session_close(r->session);
+    weir_engine_close(r->engine);
+    r->session = NULL;
+    r->engine = NULL;
+    return status;
+}
+
+/* ------------------------------------------------------------------ statistics */
+
+void run_window_text(char *out, size_t size, const weir_session_stats *s) {
+    char in[NUMBER_SIZE], window[NUMBER_SIZE], pinned[NUMBER_SIZE], gone[NUMBER_SIZE];
+    int n = snprintf(
+        out, size, "window %s of %s (%s pinned) · evicted %s tokens",
+        format_count(in, (uint64_t)s->in_window), format_count(window, (uint64_t)s->window),
+        format_count(pinned, (uint64_t)s->pinned), format_count(gone, s->evicted_tokens));
+    if (s->evicted_turns && n > 0 && (size_t)n < size) {
+        snprintf(out + n, size - (size_t)n, ", %s turns", format_count(gone, s->evicted_turns));
+    }
+}
+
+json_t *json_number(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+void run_print_json(json_t *object, bool on_one_line) {
+    const size_t layout = on_one_line ? JSON_COMPACT : JSON_INDENT(2);
+    char *text = json_dumps(object, layout | JSON_REAL_PRECISION(9));
+    json_decref(object);
+    if (!text) {
+        complain(NULL, "out of memory while JSON was written");
+        return;
+    }
+    out_write(text, strlen(text));
+    out_write("\n", 1);
+    free(text);
+}
+
+const char *end_word(weir_end end) {
+    switch (end) {
+    case WEIR_END_TURN: return "turn";
+    case WEIR_END_STOP: return "stop";
+    case WEIR_END_LOOP: return "loop";
+    case WEIR_END_NONE: break;
+    }
+    return "none";
+}
+
+static void set_count(json_t *object, const char *key, uint64_t n) {
+    json_object_set_new(object, key, json_integer((json_int_t)n));
+}
+
+json_t *run_stats_json(const run *r) {
+    weir_session_stats s;
+    weir_session_get_stats(r->session, &s);
+    json_t *j = json_object();
+    set_count(j, "prompt_tokens", s.prompt_tokens);
+    set_count(j, "generated_tokens", s.generated_tokens);
+    json_object_set_new(j, "prompt_seconds", json_number(s.prompt_seconds));
+    json_object_set_new(j, "generate_seconds", json_number(s.generate_seconds));
+    set_count(j, "position", s.position);
+    set_count(j, "window", (uint64_t)s.window);
+    set_count(j, "in_window", (uint64_t)s.in_window);
+    set_count(j, "pinned", (uint64_t)s.pinned);
+    set_count(j, "evicted_tokens", s.evicted_tokens);
+    set_count(j, "evicted_turns", s.evicted_turns);
+    set_count(j, "loops", s.loops);
+    set_count(j, "seed", (uint64_t)r->seed);
+    return j;
+}
+
+static json_t *text_or_null(const char *text) {
+    json_t *j = text ? json_string(text) : NULL; /* NULL also when it is not UTF-8 */
+    return j ? j : json_null();
+}
+
+json_t *run_model_json(const run *r) {
+    const weir_engine_info *i = &r->info;
+    json_t *j = json_object();
+    json_object_set_new(j, "path", text_or_null(r->o->model));
+    json_object_set_new(j, "name", text_or_null(i->name));
+    json_object_set_new(j, "architecture", text_or_null(i->architecture));
+    json_object_set_new(j, "backend", text_or_null(i->backend));
+    json_object_set_new(j, "kernels", text_or_null(i->kernels));
+    json_object_set_new(j, "weight_type", text_or_null(i->weight_type));
+    json_object_set_new(j, "kv_type", text_or_null(i->kv_type));
+    set_count(j, "parameters", i->parameters);
+    set_count(j, "threads", (uint64_t)i->threads);
+    return j;
+}

@@ -1,0 +1,51 @@
+/* run.h - an engine and its session as the command line asks for them.
+ *
+ *     run r;
+ *     if (!run_open(&r, o, 1) || !run_open_session(&r)) return run_end(&r);
+ *     ...
+ *     return run_end(&r);         closes all; the exit status, and the message when r.err has one
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "cli/options.h"
+#include "cli/term.h"
+
+#include <jansson.h>
+
+typedef struct run {
+    const options *o;
+    weir_engine *engine;
+    weir_session *session;
+    weir_engine_info info;
+    int64_t seed; /* --seed, or the one drawn */
+    progress progress;
+    bool hides_progress; /* the command draws its own line */
+    weir_error err;      /* status WEIR_OK: nothing went wrong */
+} run;
+
+/* sessions: how many the engine is made for. */
+bool run_open(run *r, const options *o, int sessions);
+bool run_open_session(run *r);
+weir_session_options run_session_options(const run *r);
+int64_t run_seed(const options *o); /* --seed, or one drawn now */
+weir_sampling run_sampling(const options *o, int64_t seed);
+
+/* Closes the session and the engine, prints r->err with what could be done about it.  Returns
+ * EXIT_OK, EXIT_FAILED, or 128 + the number of the signal that ended the run. */
+int run_end(run *r);
+
+/* Prints one JSON object, indented or on one line; takes the reference. */
+void run_print_json(json_t *object, bool on_one_line);
+json_t *json_number(double x); /* null when it is not finite */
+
+/* ------------------------------------------------------------------ statistics */
+
+/* "window 312 of 512 (24 pinned) · evicted 0 tokens", with turns when there are some. */
+void run_window_text(char *out, size_t size, const weir_session_stats *s);
+
+/* The keys every command that ran a session reports. */
+json_t *run_stats_json(const run *r);
+json_t *run_model_json(const run *r);
+
+const char *end_word(weir_end end); /* for JSON: "turn", "stop", "loop", "none" */
