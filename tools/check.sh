@@ -5,8 +5,8 @@
 #
 #     release   as it is used
 #     asan      with assertions, the address and the undefined-behaviour sanitizers
-#     neon      for 64-bit ARM, under qemu: back ends and engine; skipped, saying so, where the cross
-#               compiler or Debian's packages for arm64 cannot be had
+#     neon      for 64-bit ARM, under qemu: back ends and engine; skipped, saying so, where the
+#               cross compiler or Debian's packages for arm64 cannot be had
 #
 # The summary of ctest comes last; exit 0 when every test passed.
 #

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Fits the polynomials of src/backend/cpu/vmath.h and prints them as C, highest power first.
+"""fit_vmath.py - fits the polynomials of src/backend/cpu/vmath.h.
+
+Prints them as C, the highest power first:
 
     exp2(f)   f in [-1/2, 1/2]                 relative error, constant term exactly 1
     exp(r)    r in [-ln2/2, ln2/2]             likewise
@@ -9,6 +11,7 @@ Minimax by iteratively reweighted least squares (Lawson) on Chebyshev points, in
 
 SPDX-License-Identifier: MIT
 """
+
 import mpmath as mp
 
 mp.mp.dps = 50
@@ -43,10 +46,10 @@ def powers(lo, hi):
 
 
 def fit_exponential(name, f, bound, degree):
-    """f(x) = 1 + x P(x): fits P relative to (f(x) - 1) / x, weighted so that f's error is bounded."""
+    """f(x) = 1 + x P(x): fits P relative to (f(x) - 1) / x, so weighted that f's error counts."""
     xs = chebyshev(-bound, bound, 120)
     weight = [mp.mpf(1)] * len(xs)
-    rows = [[x ** k / f(x) for k in range(1, degree + 1)] for x in xs]
+    rows = [[x**k / f(x) for k in range(1, degree + 1)] for x in xs]
     target = [(f(x) - 1) / f(x) for x in xs]
     for _ in range(60):
         a = mp.matrix([[mp.sqrt(w) * v for v in r] for w, r in zip(weight, rows)])

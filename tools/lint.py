@@ -168,8 +168,10 @@ def check_header(source, report):
     words = re.sub(r"^[#*\s]+", "", comment)
     name = Path(source.path).name
     if not words.startswith(f"{name} - "):
-        report.fail(f"{source.path}:1", f'header comment begins "{words[:24].strip()}", '
-                    f'wanted "{name} - what it is"')
+        report.fail(
+            f"{source.path}:1",
+            f'header comment begins "{words[:24].strip()}", ' f'wanted "{name} - what it is"',
+        )
     last = [line for line in comment.split("\n") if line.strip(" #*")][-1]
     if "SPDX-License-Identifier: MIT" not in last:
         report.fail(f"{source.path}:1", "header comment does not end with its SPDX line")
@@ -295,15 +297,21 @@ def check_shares(sources, report):
         lines = sum(1 for f in files for line in f.lines if line.strip())
         share = 100 * sum(comment_lines(f) for f in files) / lines
         if lines >= COMMENT_MIN_LINES and not COMMENT_SHARE[0] <= share <= COMMENT_SHARE[1]:
-            report.fail(folder, f"{share:.1f} % of the lines have comments, wanted "
-                        f"{COMMENT_SHARE[0]} to {COMMENT_SHARE[1]}")
+            report.fail(
+                folder,
+                f"{share:.1f} % of the lines have comments, wanted "
+                f"{COMMENT_SHARE[0]} to {COMMENT_SHARE[1]}",
+            )
     for layer in ("nn", "engine", "backend"):
         code = [line for f in sources if f.layer == layer and f.is_c for line in f.code]
         n_code = sum(1 for line in code if line.strip())
         n_asserts = sum(1 for line in code if re.search(r"\b(assert|_Static_assert)\s*\(", line))
         if n_code >= COMMENT_MIN_LINES and n_asserts * 1000 < ASSERTS_PER_1000 * n_code:
-            report.fail(f"src/{layer}", f"{n_asserts} asserts in {n_code} lines of code, wanted "
-                        f"{-(-n_code * ASSERTS_PER_1000 // 1000)}")
+            report.fail(
+                f"src/{layer}",
+                f"{n_asserts} asserts in {n_code} lines of code, wanted "
+                f"{-(-n_code * ASSERTS_PER_1000 // 1000)}",
+            )
 
 
 def check_exports(sources, report):
@@ -353,8 +361,9 @@ def check_undefined(archive, report):
         plain = re.sub(r"^__isoc\d+_", "", plain)
         where = f"{archive.name}: {name}"
         if plain in FORBIDDEN:
-            report.fail(where, f"calls {plain}: the library never prints, exits or reads the "
-                        "environment")
+            report.fail(
+                where, f"calls {plain}: the library never prints, exits or reads the " "environment"
+            )
         elif plain in ALLOCATORS - MAY_ALLOCATE.get(name, set()):
             report.fail(where, f"calls {plain}: memory comes from base/arena.h")
 

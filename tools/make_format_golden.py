@@ -22,8 +22,16 @@ from gguf import GGMLQuantizationType as T
 OUT = pathlib.Path(__file__).resolve().parent.parent / "tests/data/format"
 TYPES = [T.F32, T.F16, T.BF16, T.Q8_0, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q4_K, T.Q5_K, T.Q6_K]
 # Where the f16 scales lie in a block: random bytes there would make most of them huge or NaN.
-SCALES = {T.Q8_0: [0], T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2],
-          T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208]}
+SCALES = {
+    T.Q8_0: [0],
+    T.Q4_0: [0],
+    T.Q4_1: [0, 2],
+    T.Q5_0: [0],
+    T.Q5_1: [0, 2],
+    T.Q4_K: [0, 2],
+    T.Q5_K: [0, 2],
+    T.Q6_K: [208],
+}
 rng = np.random.default_rng(1)
 
 
@@ -36,10 +44,14 @@ def random_blocks(kind: T, n: int) -> np.ndarray:
         x[:4, 0] = [0.0, -0.0, 6e-8, 65504.0]  # a zero of each sign, a subnormal, the largest
         return x.view(np.uint8)
     if kind == T.BF16:
-        return (rng.standard_normal((n, 1)).astype("<f4").view("<u4") >> 16).astype("<u2").view(np.uint8)
+        return (
+            (rng.standard_normal((n, 1)).astype("<f4").view("<u4") >> 16)
+            .astype("<u2")
+            .view(np.uint8)
+        )
     blocks = rng.integers(0, 256, (n, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
     for at in SCALES[kind]:
-        blocks[:, at:at + 2] = rng.standard_normal((n, 1)).astype("<f2").view(np.uint8)
+        blocks[:, at : at + 2] = rng.standard_normal((n, 1)).astype("<f2").view(np.uint8)
     return blocks
 
 
@@ -175,10 +187,18 @@ def write_gguf() -> None:
         m.close()
 
 
-CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 8, "intermediate_size": 16,
-          "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
-          "vocab_size": 4, "max_position_embeddings": 32, "rms_norm_eps": 1e-5,
-          "tie_word_embeddings": True}
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 4,
+    "max_position_embeddings": 32,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
 DTYPES = {"<f4": "float32", "<f2": "float16", "<u2": "bfloat16"}
 
 
@@ -189,9 +209,15 @@ def tensor(shape: tuple, dtype: str) -> np.ndarray:
 
 
 def serialize(tensors: dict) -> bytes:
-    specs = {name: safetensors.TensorSpec(dtype=DTYPES[x.dtype.str], shape=list(x.shape),
-                                          data_ptr=x.ctypes.data, data_len=x.nbytes)
-             for name, x in tensors.items()}
+    specs = {
+        name: safetensors.TensorSpec(
+            dtype=DTYPES[x.dtype.str],
+            shape=list(x.shape),
+            data_ptr=x.ctypes.data,
+            data_len=x.nbytes,
+        )
+        for name, x in tensors.items()
+    }
     return bytes(safetensors.serialize(specs, {"format": "pt"}))
 
 
@@ -201,7 +227,11 @@ def write_folder(name: str, shards: list) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
     weight_map = {}
     for i, tensors in enumerate(shards):
-        file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else "model.safetensors"
+        file = (
+            f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
+            if len(shards) > 1
+            else "model.safetensors"
+        )
         (folder / file).write_bytes(serialize(tensors))
         weight_map.update({key: file for key in tensors})
     if len(shards) > 1:
@@ -210,10 +240,14 @@ def write_folder(name: str, shards: list) -> None:
 
 
 def write_folders() -> None:
-    first = {"model.embed_tokens.weight": tensor((4, 8), "<f4"),
-             "model.norm.weight": tensor((8,), "<f2")}
-    second = {"model.layers.0.self_attn.q_proj.weight": tensor((8, 8), "<u2"),
-              "model.layers.0.self_attn.rotary_emb.inv_freq": tensor((2,), "<f4")}
+    first = {
+        "model.embed_tokens.weight": tensor((4, 8), "<f4"),
+        "model.norm.weight": tensor((8,), "<f2"),
+    }
+    second = {
+        "model.layers.0.self_attn.q_proj.weight": tensor((8, 8), "<u2"),
+        "model.layers.0.self_attn.rotary_emb.inv_freq": tensor((2,), "<f4"),
+    }
     write_folder("folder", [{**first, **second}])
     write_folder("sharded", [first, second])
 

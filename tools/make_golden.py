@@ -23,6 +23,7 @@ other, and the reference against identities that need no second implementation:
 
 SPDX-License-Identifier: MIT
 """
+
 import json
 import pathlib
 import shutil
@@ -181,7 +182,12 @@ MODELS = {
         "no_bias": True,
         "layer_norm_epsilon": 1e-5,
         "learned_pos_emb": True,
-        "attn_config": {"alibi": True, "alibi_bias_max": 8, "attn_type": "multihead_attention", "clip_qkv": 2.0},
+        "attn_config": {
+            "alibi": True,
+            "alibi_bias_max": 8,
+            "attn_type": "multihead_attention",
+            "clip_qkv": 2.0,
+        },
         "tie_word_embeddings": True,
     },
     "falcon": FALCON,
@@ -316,7 +322,10 @@ def check_one_layer(model, ids, sinks, window):
     blocks, model.blocks = model.blocks, model.blocks[:1]
     rows = range(0, len(ids), 13)
     got = reference.evaluate(model, ids, sinks, window, rows=rows)
-    kept = [ids[: r + 1] if r < window else ids[:sinks] + ids[r + 1 - window + sinks : r + 1] for r in rows]
+    kept = [
+        ids[: r + 1] if r < window else ids[:sinks] + ids[r + 1 - window + sinks : r + 1]
+        for r in rows
+    ]
     wanted = np.array([reference.recompute(model, k) for k in kept])
     model.blocks = blocks
     check("one layer: evicted == never read", error(got, wanted), 1e-12)
@@ -344,7 +353,16 @@ def some_rows(n):
 
 def case(name, mode, sinks, window, n=N_TOKENS, rows=None, pins=(), turns=None):
     rows = some_rows(n) if rows is None else rows
-    return dict(name=name, mode=mode, sinks=sinks, window=window, n=n, rows=list(rows), pins=pins, turns=turns)
+    return dict(
+        name=name,
+        mode=mode,
+        sinks=sinks,
+        window=window,
+        n=n,
+        rows=list(rows),
+        pins=pins,
+        turns=turns,
+    )
 
 
 def cases_of(family, config):
@@ -363,8 +381,16 @@ def cases_of(family, config):
         case("recompute", "recompute", 0, 24),
         # before the window is full, when it is, and again
         case("pin", "streaming", 4, 24, pins=((15, 7, 10), (60, 44, 49), (100, 95, 97))),
-        case("turns", "streaming", 4, 24, turns=(4, 11, 13, 22, 30, 33, 40, 55, 66, 80, 81, 95, 104, 118, 131, 140)),
-        case("long_turn", "streaming", 2, 24, turns=(2, 9, 20, 60, 66, 100)),  # 40 tokens > 22 places
+        case(
+            "turns",
+            "streaming",
+            4,
+            24,
+            turns=(4, 11, 13, 22, 30, 33, 40, 55, 66, 80, 81, 95, 104, 118, 131, 140),
+        ),
+        case(
+            "long_turn", "streaming", 2, 24, turns=(2, 9, 20, 60, 66, 100)
+        ),  # 40 tokens > 22 places
         case(  # each span needs more room than there is
             "turns_pin",
             "streaming",
@@ -382,13 +408,22 @@ def case_line(family, c):
     turns = "-1" if c["turns"] is None else " ".join(map(str, (len(c["turns"]), *c["turns"])))
     rows = " ".join(map(str, c["rows"]))
     head = f"{family} {c['name']} {c['mode']} {c['sinks']} {c['window']} {c['n']}"
-    return " ".join(f"{head} {len(c['pins'])} {pins} {turns} {len(c['rows'])} {rows}".split()) + "\n"
+    return (
+        " ".join(f"{head} {len(c['pins'])} {pins} {turns} {len(c['rows'])} {rows}".split()) + "\n"
+    )
 
 
 def reference_rows(model, ids, c):
     ids = ids[: c["n"]]
     return reference.evaluate(
-        model, ids, c["sinks"], c["window"], c["mode"], pins=c["pins"], turns=c["turns"], rows=c["rows"]
+        model,
+        ids,
+        c["sinks"],
+        c["window"],
+        c["mode"],
+        pins=c["pins"],
+        turns=c["turns"],
+        rows=c["rows"],
     )
 
 
@@ -397,7 +432,9 @@ def check_distinct(rows, cases, sliding):
     last = {c["name"]: rows[c["name"]][-1:] for c in cases if c["n"] == N_TOKENS}
     names = [n for n in last if n != "window"]  # the same as s0_w24, by definition
     check("window == s0_w24", error(last["window"], last["s0_w24"]), 0.0)
-    closest, pair = min((error(last[a], last[b]), (a, b)) for i, a in enumerate(names) for b in names[:i])
+    closest, pair = min(
+        (error(last[a], last[b]), (a, b)) for i, a in enumerate(names) for b in names[:i]
+    )
     print(f"    {'closest settings: ' + ' and '.join(pair):48s} {closest:.2e}")
     if closest < 1e-3 and not sliding:
         raise SystemExit(f"settings {pair} can hardly be told apart: {closest:.1e}")

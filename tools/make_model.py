@@ -12,6 +12,7 @@ Runs in llama.cpp, transformers and weir.  Needs numpy only.
 
 SPDX-License-Identifier: MIT
 """
+
 import argparse
 import json
 import pathlib
@@ -20,14 +21,54 @@ import struct
 import numpy as np
 
 SHAPES = {
-    "tiny": dict(dim=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, ffn_dim=192, vocab=512,
-                 context=256, theta=10000.0, tied=True),
-    "llama-1b": dict(dim=2048, n_layers=16, n_heads=32, n_kv_heads=8, head_dim=64, ffn_dim=8192, vocab=128256,
-                     context=131072, theta=500000.0, tied=True),
-    "llama-7b": dict(dim=4096, n_layers=32, n_heads=32, n_kv_heads=32, head_dim=128, ffn_dim=11008, vocab=32000,
-                     context=4096, theta=10000.0, tied=False),
-    "llama-8b": dict(dim=4096, n_layers=32, n_heads=32, n_kv_heads=8, head_dim=128, ffn_dim=14336, vocab=128256,
-                     context=131072, theta=500000.0, tied=False),
+    "tiny": dict(
+        dim=64,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=2,
+        head_dim=16,
+        ffn_dim=192,
+        vocab=512,
+        context=256,
+        theta=10000.0,
+        tied=True,
+    ),
+    "llama-1b": dict(
+        dim=2048,
+        n_layers=16,
+        n_heads=32,
+        n_kv_heads=8,
+        head_dim=64,
+        ffn_dim=8192,
+        vocab=128256,
+        context=131072,
+        theta=500000.0,
+        tied=True,
+    ),
+    "llama-7b": dict(
+        dim=4096,
+        n_layers=32,
+        n_heads=32,
+        n_kv_heads=32,
+        head_dim=128,
+        ffn_dim=11008,
+        vocab=32000,
+        context=4096,
+        theta=10000.0,
+        tied=False,
+    ),
+    "llama-8b": dict(
+        dim=4096,
+        n_layers=32,
+        n_heads=32,
+        n_kv_heads=8,
+        head_dim=128,
+        ffn_dim=14336,
+        vocab=128256,
+        context=131072,
+        theta=500000.0,
+        tied=False,
+    ),
 }
 BOS, EOS = 256, 257
 NORM_EPS = 1e-5
@@ -57,7 +98,7 @@ def random_q8_0(rng, n, std):
 
 
 def random_q4_0(rng, n, std):
-    """Blocks of 32: f16 scale, 16 bytes of nibbles, each minus 8; 1..15 is symmetric, deviation 4.32."""
+    """Blocks of 32: f16 scale, 16 bytes of nibbles, each minus 8; 1..15 has deviation 4.32."""
     blocks = np.empty(n // 32, dtype=[("d", "<f2"), ("q", "u1", 16)])
     blocks["d"] = std / 4.32
     low, high = rng.integers(1, 16, (2, n // 32, 16), dtype=np.uint8)
@@ -254,7 +295,12 @@ def config_json(c, type_name):
 def tokenizer_json(vocab):
     words, merges = vocabulary(vocab)
     plain = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
     bos = [{"SpecialToken": {"id": words[BOS], "type_id": 0}}]
     return {
         "version": "1.0",
@@ -267,7 +313,9 @@ def tokenizer_json(vocab):
             "type": "TemplateProcessing",
             "single": bos + [{"Sequence": {"id": "A", "type_id": 0}}],
             "pair": bos + [{"Sequence": {"id": s, "type_id": 0}} for s in "AB"],
-            "special_tokens": {words[BOS]: {"id": words[BOS], "ids": [BOS], "tokens": [words[BOS]]}},
+            "special_tokens": {
+                words[BOS]: {"id": words[BOS], "ids": [BOS], "tokens": [words[BOS]]}
+            },
         },
         "decoder": byte_level,
         "model": {
@@ -287,11 +335,19 @@ def tokenizer_json(vocab):
 def write_folder(folder, c, type_name, seed):
     kind = TYPES[type_name]
     if kind.safetensors is None:
-        raise SystemExit(f"an HF folder holds f32, f16 or bf16, not {type_name}; name the file .gguf")
+        raise SystemExit(
+            f"an HF folder holds f32, f16 or bf16, not {type_name}; name the file .gguf"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config_json(c, type_name), indent=1) + "\n")
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(c["vocab"]), ensure_ascii=False))
-    said = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|bos|>", "eos_token": "<|eos|>"}
+    (folder / "tokenizer.json").write_text(
+        json.dumps(tokenizer_json(c["vocab"]), ensure_ascii=False)
+    )
+    said = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|bos|>",
+        "eos_token": "<|eos|>",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(said, indent=1) + "\n")
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     tensors = [(hf, shape) for hf, _, shape in tensors_of(c)]

@@ -24,6 +24,7 @@ Needs numpy only.
 
 SPDX-License-Identifier: MIT
 """
+
 import argparse
 import bisect
 import pathlib
@@ -200,7 +201,9 @@ def main():
     parser.add_argument("--ids", required=True, help="file of token ids separated by white space")
     parser.add_argument("--sinks", type=int, default=4)
     parser.add_argument("--window", type=int, required=True)
-    parser.add_argument("--mode", default="streaming", choices=["streaming", "dense", "window", "recompute"])
+    parser.add_argument(
+        "--mode", default="streaming", choices=["streaming", "dense", "window", "recompute"]
+    )
     parser.add_argument("--start", type=int, default=0, help="stream position of the first token")
     parser.add_argument("--pin", action="append", default=[], metavar="AT:FROM:TO")
     parser.add_argument("--turns", help="indices of tokens that start a turn, separated by commas")
@@ -213,7 +216,9 @@ def main():
     turns = None if args.turns is None else [int(n) for n in args.turns.split(",")]
     rows = range(0, len(ids), args.every)
     try:
-        out = evaluate(load(args.model), ids, args.sinks, args.window, args.mode, args.start, pins, turns, rows)
+        out = evaluate(
+            load(args.model), ids, args.sinks, args.window, args.mode, args.start, pins, turns, rows
+        )
     except ValueError as error:
         raise SystemExit(str(error)) from None
     np.save(args.out, out.astype(np.float32))

@@ -13,6 +13,7 @@ References: the modeling files of transformers; tensor names are Hugging Face's.
 
 SPDX-License-Identifier: MIT
 """
+
 import json
 import math
 import pathlib
@@ -64,7 +65,12 @@ def rope_of(config, head_dim):
     new = config.get("rope_parameters") or {}  # transformers 5 keeps everything in one place
     old = config.get("rope_scaling") or {}
     said = {**old, **new}
-    theta = said.get("rope_theta") or config.get("rope_theta") or config.get("rotary_emb_base") or 10000.0
+    theta = (
+        said.get("rope_theta")
+        or config.get("rope_theta")
+        or config.get("rotary_emb_base")
+        or 10000.0
+    )
     part = said.get("partial_rotary_factor") or config.get("partial_rotary_factor")
     part = part or config.get("rotary_pct") or 1.0
     dims = int(head_dim * part)
@@ -342,7 +348,9 @@ def falcon(config, w):
     dim, n_heads = config["hidden_size"], config["num_attention_heads"]
     head_dim = dim // n_heads
     new = config.get("new_decoder_architecture", False)
-    act, eps = ACTIVATIONS[config.get("activation") or "gelu"], config.get("layer_norm_epsilon", 1e-5)
+    act, eps = ACTIVATIONS[config.get("activation") or "gelu"], config.get(
+        "layer_norm_epsilon", 1e-5
+    )
     n_kv_heads = config.get("num_kv_heads") or n_heads
     if not new and config.get("multi_query", True):
         n_kv_heads = 1

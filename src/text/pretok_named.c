@@ -75,8 +75,8 @@ static const family families[] = {
       "jina-v5-nano"},
      {CL100K("\\p{N}{1,3}")}, {.ignore_merges = true, .adds_bos = true}},
     {{"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"}, {CL100K("\\p{N}{1,3}")}, {0}},
-    {{"qwen2", "stablelm2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "hunyuan", "solar-open",
-      "grok-2"},
+    {{"qwen2", "stablelm2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "hunyuan",
+      "solar-open", "grok-2"},
      {CL100K("\\p{N}")}, {0}},
     {{"qwen35"},
      {SUFFIX "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|"
@@ -101,7 +101,8 @@ static const family families[] = {
     {{"deepseek-coder"}, {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", HAN, "\\p{N}"}, {0}},
     {{"deepseek-v3", "hunyuan-dense", "joyai-llm"},
      {"\\p{N}{1,3}", KANA,
-      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
+      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|"
+      "[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
       " ?[\\p{P}\\p{S}]+[\\r\\n]*|" NEWLINES}, {0}},
     {{"falcon"}, {"[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "[0-9][0-9][0-9]"}, {0}},
     {{"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"},
@@ -114,8 +115,8 @@ static const family families[] = {
     {{"tiny_aya", "cohere2moe"},
      {"\\d{1,3}(?=(?:\\d{3})*\\b)", O200K(SUFFIX "?", "\\p{N}{1,3}")}, {0}},
     {{"youtu"},
-     {"[\\x{ac00}-\\x{d7a3}\\x{3131}-\\x{318e}]+|[\\x{ff01}\\x{2026}\\x{201c}\\x{201d}\\x{2018}\\x{2019}"
-      "\\x{2014}\\x{ff1a}\\x{ff1b}\\x{ff0c}\\x{3001}-\\x{303f}\\x{fe30}-\\x{fe4f}]+|"
+     {"[\\x{ac00}-\\x{d7a3}\\x{3131}-\\x{318e}]+|[\\x{ff01}\\x{2026}\\x{201c}\\x{201d}\\x{2018}"
+      "\\x{2019}\\x{2014}\\x{ff1a}\\x{ff1b}\\x{ff0c}\\x{3001}-\\x{303f}\\x{fe30}-\\x{fe4f}]+|"
       "[\\x{3105}-\\x{312f}]+|" KANA,
       O200K(SUFFIX "?", "\\p{N}")}, {.ignore_merges = true}},
     {{"superbpe"}, {"\\p{N}+", "(?=(\\d{3})+(?!\\d))"}, {0}},

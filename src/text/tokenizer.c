@@ -5,9 +5,10 @@
  * nine merges of ten on ordinary text.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/tokenizer_parts.h"
+#include "text/tokenizer.h"
 
 #include "base/unicode.h"
+#include "text/tokenizer_parts.h"
 
 #include <string.h>
 

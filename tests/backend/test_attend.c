@@ -15,7 +15,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-// cmocka.h wants the three before it
+/* cmocka.h wants the two before it */
 #include <cmocka.h>
 #include <math.h>
 #include <stdio.h>

@@ -13,7 +13,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-// cmocka.h wants the two before it
+/* cmocka.h wants the two before it */
 #include <cmocka.h>
 #include <float.h>
 #include <math.h>

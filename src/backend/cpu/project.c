@@ -12,6 +12,7 @@
  * Twin: ref/project.c.  Test: tests/backend/test_project.c.
  *
  * SPDX-License-Identifier: MIT */
+#include "backend/cpu/project.h"
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/rows.h"
 
