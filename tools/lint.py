@@ -12,8 +12,8 @@ warnings and what was skipped are printed and change nothing.
     function                    100 lines, 150 in .cu; nine of ten within 50
     line                        100 columns, no tabs, no trailing space
     header comment              "name - what it is", SPDX line last in it
-    comments                    20 to 30 % of the lines of a folder under src
-    asserts                     15 for 1000 lines of code in src/nn, src/engine, src/backend
+    comments                    12 to 40 % of the lines of a folder under src
+    asserts                     8 for 1000 lines of code in src/nn, src/engine, src/backend
     includes                    only down the layers; models see weir/nn.h only; own header first
     public header               450 lines; what WEIR_API marks is listed in include/weir/exports.txt
     names                       no *_t of our own, TODO with an issue, NOLINT with its check
@@ -41,9 +41,9 @@ FOLDERS = ("src/", "include/", "tests/", "tools/", "bench/", "examples/", "fuzz/
 FILE_WARN, FILE_FAIL, FILE_MEDIAN = 600, 800, 300
 FUNCTION_FAIL, KERNEL_FAIL, FUNCTION_P90 = 100, 150, 50
 COLUMNS = 100
-COMMENT_SHARE = (20, 30)
+COMMENT_SHARE = (12, 40)
 COMMENT_MIN_LINES = 300  # smaller folders are too small for a share to mean anything
-ASSERTS_PER_1000 = 15
+ASSERTS_PER_1000 = 8
 PUBLIC_HEADER = 450
 
 LAYERS = ["base", "format", "text", "nn", "backend", "model", "engine", "server", "cli"]

@@ -127,6 +127,7 @@ weir_status host_step(backend *b, const batch *rows, weir_error *err) {
 
 const float *host_logits(const backend *b, int i) {
     const host *h = host_of_const(b);
+    assert(h->batch && i >= 0 && i < h->batch->n_wanted);
     return plan_row(h->plan, h->arena, h->plan->logits, i);
 }
 
@@ -149,6 +150,7 @@ void host_sizes(const backend *b, backend_sizes *out) {
 weir_status host_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err) {
     (void)err; /* nothing in host memory can fail */
     const host *h = host_of(b);
+    assert(pin >= 0 && pin < h->kv.shape.pins);
     kv_pin_row(&h->kv, &h->plan->rope, slot, pos, pin);
     return WEIR_OK;
 }

@@ -118,10 +118,12 @@ void kv_put_ring(const kv_store *kv, int slot, int layer, int is_v, int head, in
 }
 
 void kv_get_pin(const kv_store *kv, int slot, int layer, int is_v, int head, int row, float *x) {
+    assert(row >= 0 && row < kv->shape.pins);
     get(kv->pin_type, kv_pins(kv, slot, layer, is_v, head), row, kv->shape.head_dim, x, 1);
 }
 
 void kv_get_ring(const kv_store *kv, int slot, int layer, int is_v, int head, int row, float *x) {
+    assert(row >= 0 && row < kv->shape.ring);
     const float scale =
         kv->shape.type == WEIR_INT8 ? kv_scales(kv, slot, layer, is_v, head)[row] : 1;
     get(kv->shape.type, kv_ring(kv, slot, layer, is_v, head), row, kv->shape.head_dim, x, scale);
@@ -131,6 +133,8 @@ void kv_get_ring(const kv_store *kv, int slot, int layer, int is_v, int head, in
  * is in the key already and must not come in twice. */
 void kv_pin_row(const kv_store *kv, const rope_table *rope, int slot, uint64_t pos, int pin) {
     float x[MAX_HEAD_DIM], cosines[ROPE_MAX_PAIRS], sines[ROPE_MAX_PAIRS];
+    assert(slot >= 0 && slot < kv->shape.slots && pin < kv->shape.pins);
+    assert(kv->shape.head_dim <= MAX_HEAD_DIM && 2 * rope->pairs <= kv->shape.head_dim);
     const int row = (int)(pos % (uint64_t)kv->shape.ring);
     rope_phases(rope, (uint64_t)pin - pos, cosines, sines);
     for (int i = 0; i < rope->pairs; i++) {
@@ -166,6 +170,8 @@ static void copy_row(const kv_store *kv, int slot, bool is_pin, int row, char *r
                      bool exporting) {
     const weir_type type = is_pin ? kv->pin_type : kv->shape.type;
     const size_t bytes = (size_t)kv->shape.head_dim * kv_type_bytes(type);
+    assert(slot >= 0 && slot < kv->shape.slots);
+    assert(row >= 0 && row < (is_pin ? kv->shape.pins : kv->shape.ring));
     for (int layer = 0; layer < kv->shape.n_layers; layer++) {
         for (int i = 0; i < 2 * kv->shape.n_kv_heads; i++) {
             const int is_v = i / kv->shape.n_kv_heads, head = i % kv->shape.n_kv_heads;

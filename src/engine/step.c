@@ -76,6 +76,7 @@ static int32_t seen_token(const weir_session *s, int i) {
 static weir_status recompute(weir_session *s, weir_error *err) {
     weir_engine *e = s->engine;
     const int n = window_in_use(&s->window);
+    assert(n > 0 && n <= s->window.size);
     window fresh;
     window_init(&fresh, s->window.size, e->options.max_sinks,
                 &(weir_session_options){.mode = WEIR_DENSE});

@@ -37,6 +37,7 @@ void window_mark_turn(window *w) {
         memmove(w->turns + 1, w->turns + 2, (WINDOW_TURNS - 2) * sizeof *w->turns);
         w->n_turns--;
     }
+    assert(w->n_turns == 0 || w->turns[w->n_turns - 1] <= w->pos);
     w->turns[w->n_turns++] = w->pos;
 }
 
@@ -81,6 +82,7 @@ void window_push(window *w, int32_t token, int slot, batch_row *row) {
     row->recent = (int)(w->pos - w->first) + 1;
     row->pins = w->pins;
     row->p = (uint32_t)(w->pins + row->recent - 1);
+    assert(row->recent > 0 && row->pins + row->recent <= w->size);
     w->pos++;
 }
 

@@ -21,12 +21,13 @@ static void fail(nn_graph *g, const char *what, const char *name, int found, int
 
 /* Room for one more operation and its tensor; both arrays were sized by graph_record. */
 static nn_tensor *record(nn_graph *g, graph_op op, int features, bool selected) {
-    static nn_tensor nowhere; /* what verbs return when the graph is full; never read */
+    assert(op.n_in >= 1 && op.n_in <= 3 && features > 0);
+    for (int i = 0; i < op.n_in; i++) assert(op.in[i] >= 0 && op.in[i] <= g->n_tensors);
     if (g->n_ops == g->capacity) {
         if (g->error.status == WEIR_OK) {
             weir_fail(&g->error, WEIR_ERR_MODEL, "model: more than %d operations", g->capacity);
         }
-        return &nowhere;
+        return &g->nowhere;
     }
     nn_tensor *t = &g->tensors[g->n_tensors];
     *t = (nn_tensor){

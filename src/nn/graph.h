@@ -50,8 +50,9 @@ struct nn_graph {
     nn_tensor *tensors; /* [n_tensors] */
     graph_op *ops;      /* [n_ops], in recording order, which is a topological order */
     int n_tensors, n_ops, capacity;
-    int ids, logits;  /* tensors: the input and the result */
-    weir_error error; /* the first bad call */
+    int ids, logits;   /* tensors: the input and the result */
+    weir_error error;  /* the first bad call */
+    nn_tensor nowhere; /* what verbs return when the graph is full; never read */
 };
 
 /* Records arch's model for a checkpoint.  The graph and its params live in a and point into the

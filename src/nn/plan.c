@@ -28,6 +28,7 @@ static const float *vector(plan *p, const nn_param *param) {
     if (param->n_cols == v->dims[0]) return all;
     const nn_rows r = param->rows;
     for (int b = 0, at = 0; b < r.n_blocks; b++, at += r.block) {
+        assert(at + r.block <= param->n_cols);
         memcpy(some + at, all + r.first + (size_t)b * (size_t)r.stride,
                (size_t)r.block * sizeof *some);
     }
@@ -51,6 +52,7 @@ static int find_matrix(const plan *p, const nn_param *weight) {
 }
 
 static int add_matrix(plan *p, const nn_param *weight, const nn_param *bias) {
+    assert(weight->n_rows > 0 && weight->n_cols > 0);
     plan_matrix *m = &p->matrices[p->n_matrices];
     *m = (plan_matrix){.rows = weight->n_rows,
                        .cols = weight->n_cols,
@@ -115,6 +117,7 @@ static bool join_biases(plan *p, const nn_graph *g) {
                 if (m->parts[part].weight != g->ops[k].u.linear.weight) continue;
                 const float *v = vector(p, g->ops[k].u.linear.bias);
                 if (!v) return false;
+                assert(m->parts[part].first_row + m->parts[part].weight->n_rows <= m->rows);
                 memcpy(bias + m->parts[part].first_row, v,
                        (size_t)m->parts[part].weight->n_rows * sizeof *v);
                 any = true;
@@ -138,6 +141,7 @@ static void compact(plan *p, int *number /* [n_matrices] */) {
         number[i] = n;
         p->matrices[n] = p->matrices[i];
         if (p->matrices[n].shared_with >= 0) {
+            assert(p->matrices[n].shared_with < i); /* so it has its new number */
             p->matrices[n].shared_with = number[p->matrices[n].shared_with];
         }
         n++;
@@ -209,6 +213,7 @@ static weir_status place(plan *p, weir_error *err) {
     for (int i = 0; i < p->n_tensors; i++) {
         plan_tensor *t = &p->tensors[i];
         if (t->bytes == 0) continue;
+        assert(t->bytes % ALIGN == 0 && t->last >= t->first);
         t->offset = first_fit(p, i);
         p->arena_bytes = MAX_OF(p->arena_bytes, t->offset + t->bytes);
     }

@@ -13,6 +13,8 @@
  * SPDX-License-Identifier: MIT */
 #include "nn/plan_fuse.h"
 
+#include <assert.h>
+
 bool plan_op_reads(const plan_op *op, int t) {
     for (int i = 0; i < op->n_in; i++) {
         if (op->in[i] == t) return true;
@@ -55,6 +57,7 @@ static bool can_merge(const plan *p, const plan_op *a, const plan_op *b) {
 
 /* Makes the result of op, whole so far, a view of a new tensor that further parts can join. */
 static void open_base(plan *p, plan_op *op) {
+    assert(p->tensors[op->out].base == op->out); /* nobody's view yet */
     const int base = p->n_tensors++;
     p->tensors[base] = p->tensors[op->out];
     p->tensors[base].base = base;
@@ -65,6 +68,7 @@ static void open_base(plan *p, plan_op *op) {
 static void merge_into(plan *p, plan_op *a, plan_op *b) {
     plan_matrix *m = &p->matrices[a->matrix], *n = &p->matrices[b->matrix];
     if (m->n_parts == 1) open_base(p, a);
+    assert(n->n_parts == 1 && m->n_parts < PLAN_MAX_PARTS && m->cols == n->cols);
     plan_tensor *base = &p->tensors[a->out], *view = &p->tensors[b->out];
     view->base = a->out;
     view->column = base->features;
@@ -127,6 +131,7 @@ static void take_residual(plan *p, plan_op *add) {
     const int other = project ? a : b;
     if (!project) project = free_projection(p, a);
     if (!project) return;
+    assert(p->tensors[other].features == p->tensors[add->out].features);
     const int out = add->out;
     *add = *project;
     add->residual = other;
@@ -148,6 +153,7 @@ static void place_on_residual(plan *p, int i) {
     const plan_op *op = &p->ops[i];
     const plan_tensor *out = &p->tensors[op->out], *r = &p->tensors[op->residual];
     if (r->features != out->features || p->tensors[r->base].features != r->features) return;
+    assert(out->base == op->out); /* parts of a merged matrix take no residual */
     if (is_read_after(p, i, op->residual)) return;
     for (int k = 0; k < op->n_in; k++) {
         if (p->tensors[op->in[k]].base == r->base) return;

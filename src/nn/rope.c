@@ -10,6 +10,7 @@
  * SPDX-License-Identifier: MIT */
 #include "nn/rope.h"
 
+#include <assert.h>
 #include <math.h>
 
 static const double TAU = 6.283185307179586476925286766559;
@@ -77,6 +78,7 @@ bool rope_make(rope_table *out, const nn_rope *r) {
 }
 
 void rope_phases(const rope_table *r, uint64_t t, float *cos_out, float *sin_out) {
+    assert(r->pairs <= ROPE_MAX_PAIRS);
     for (int i = 0; i < r->pairs; i++) {
         const int64_t phase = (int64_t)(t * r->turns[i]); /* mod one turn, in (-1/2, 1/2] of it */
         const double angle = ldexp((double)phase, -64) * TAU;

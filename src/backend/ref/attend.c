@@ -55,6 +55,7 @@ typedef struct view { /* one query head looking at its keys */
 /* Key i of those a row sees: the pins first, then the recent ones, oldest first. */
 static void load(const view *v, int i, int is_v, float *out) {
     const batch_row *row = v->row;
+    assert(i >= 0 && i < row->pins + row->recent);
     if (i < row->pins) {
         kv_get_pin(&v->h->kv, row->slot, v->a->layer, is_v, v->kv_head, i, out);
         return;
@@ -77,6 +78,7 @@ static double score(const view *v, int i) {
 
 static void attend_head(const view *v, float *y) {
     const int keys = v->row->pins + v->row->recent, hd = v->a->head_dim;
+    assert(keys > 0 && v->row->recent <= v->h->kv.shape.ring);
     double most = -INFINITY, total = 0, sum[MAX_HEAD_DIM] = {0};
     float value[MAX_HEAD_DIM];
     for (int i = 0; i < keys; i++) most = fmax(most, score(v, i));
