@@ -11,6 +11,9 @@ build: ## the library and the command, in build/release
 	cmake --build build/release
 check: ## every test: plain, under ASan and UBSan, and NEON under qemu; fuzz corpora, linter
 	@tools/check.sh
+install: build ## library, command, man page and completions to PREFIX (/usr/local)
+	cmake --install build/release --prefix $(or $(PREFIX),/usr/local)
+	@[ "$$(id -u)" -ne 0 ] || ldconfig
 lint: build ## the rules of the house, one line for each violation
 	tools/lint.py --build build/release
 asan: ## the tests under ASan and UBSan alone
@@ -20,4 +23,4 @@ fuzz: ## every fuzzer for FUZZ_SECONDS (600) each, with clang
 	@tools/deps.sh build fuzz && tools/fuzz.sh $(or $(FUZZ_SECONDS),600)
 clean: ## remove what was built
 	rm -rf build
-.PHONY: help deps build check lint asan fuzz clean
+.PHONY: help deps build check install lint asan fuzz clean

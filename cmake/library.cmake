@@ -28,6 +28,7 @@ if(NOT CMAKE_C_FLAGS MATCHES "-fsanitize")
     target_link_options(weir_shared PRIVATE LINKER:--no-undefined)
 endif()
 
+file(RELATIVE_PATH up /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(${CMAKE_CURRENT_LIST_DIR}/weir.pc.in ${CMAKE_BINARY_DIR}/weir.pc @ONLY)
 install(TARGETS weir_static weir_shared)
 install(FILES include/weir/weir.h include/weir/nn.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/weir)

@@ -5,7 +5,9 @@
  * reader is sticky: the first value that is missing, of the wrong kind or not supported is kept as
  * the error, later reads are harmless, so families read like tables.
  *
- * What would change the arithmetic and is not implemented is refused by name, never ignored.
+ * What would change the arithmetic and is not implemented is refused by name, never ignored.  An
+ * architecture that is not known is read by Llama's keys, which most newer families share: the
+ * caller may bring a family of its own for it, and refuses it otherwise.
  * Fuzz: fuzz/fuzz_config.c; test: tests/format/test_config.c.
  *
  * SPDX-License-Identifier: MIT */
@@ -373,6 +375,12 @@ static void read_mpt(reader *r, nn_config *c) {
     }
 }
 
+/* For families that come from outside (weir_engine_options.arch). */
+static void read_unknown(reader *r, nn_config *c) {
+    read_gated(r, c, (defaults){.context = 2048});
+    read_window(r, c, true, 0, 0);
+}
+
 static const family families[] = {
     {"LlamaForCausalLM", NULL, "llama", read_llama},
     {"MistralForCausalLM", NULL, "mistral", read_mistral},
@@ -385,9 +393,13 @@ static const family families[] = {
 
 /* ---- the file */
 
-/* The family of architectures[0], or of model_type where no architecture is named. */
+static const char *architecture_of(const reader *r) {
+    return json_string_value(json_array_get(value_of(r->root, "architectures"), 0));
+}
+
+/* The family of architectures[0], or of model_type where no architecture is named; NULL: none. */
 static const family *find_family(reader *r) {
-    const char *name = json_string_value(json_array_get(value_of(r->root, "architectures"), 0));
+    const char *name = architecture_of(r);
     const char *type = get_string(r, r->root, "model_type", "");
     for (size_t i = 0; i < COUNT_OF(families); i++) {
         const family *f = &families[i];
@@ -396,17 +408,30 @@ static const family *find_family(reader *r) {
             return f;
         }
     }
-    if (r->status == WEIR_OK) {
-        r->status = weir_fail(r->err, WEIR_ERR_MODEL,
-                              "%s: architecture %.60s is not known; known are LlamaForCausalLM, "
-                              "MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
-                              "GPTNeoXForCausalLM, MPTForCausalLM, FalconForCausalLM",
-                              r->path,
-                              name    ? name
-                              : *type ? type
-                                      : "(none given)");
-    }
     return NULL;
+}
+
+/* Reads an architecture that is not known; what stands in the way is said after that. */
+static weir_status read_foreign(reader *r, nn_config *c) {
+    const char *name = architecture_of(r);
+    const char *type = get_string(r, r->root, "model_type", "");
+    weir_error why = {.message = "config.json names none"};
+    reader quiet = {.root = r->root, .path = "as one of your own", .err = &why};
+    if (name) {
+        snprintf(c->architecture, sizeof c->architecture, "%s", name);
+        read_unknown(&quiet, c);
+        if (quiet.status == WEIR_OK) quiet.status = config_check(c, quiet.path, &why);
+        if (quiet.status == WEIR_OK) return WEIR_OK;
+    }
+    return weir_fail(r->err, WEIR_ERR_MODEL,
+                     "%.200s: architecture %.60s is not known; known are LlamaForCausalLM, "
+                     "MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
+                     "GPTNeoXForCausalLM, MPTForCausalLM, FalconForCausalLM; %.100s",
+                     r->path,
+                     name    ? name
+                     : *type ? type
+                             : "(none given)",
+                     why.message);
 }
 
 static void refuse_quantised(reader *r) {
@@ -430,11 +455,15 @@ weir_status config_from_json(nn_config *out, arena *a, const char *json, size_t 
     reader r = {.root = root, .path = path, .err = err};
     if (!json_is_object(root)) wrong_kind(&r, "the file", "a JSON object");
     const family *f = r.status == WEIR_OK ? find_family(&r) : NULL;
-    if (f) {
+    if (r.status == WEIR_OK) {
         refuse_quantised(&r);
-        snprintf(out->architecture, sizeof out->architecture, "%s", f->architecture);
         snprintf(out->name, sizeof out->name, "%s", get_string(&r, root, "_name_or_path", ""));
+    }
+    if (f) {
+        snprintf(out->architecture, sizeof out->architecture, "%s", f->architecture);
         f->read(&r, out);
+    } else if (r.status == WEIR_OK) {
+        r.status = read_foreign(&r, out);
     }
     json_decref(root);
     if (r.status == WEIR_OK) r.status = config_check(out, path, err);

@@ -227,6 +227,16 @@ static void an_unknown_architecture_is_refused_with_the_list(void **state) {
     refused("{}", "(none given)");
 }
 
+static void an_unknown_architecture_with_llamas_keys_is_read_under_its_name(void **state) {
+    (void)state;
+    nn_config c = good("{\"architectures\":[\"OwnForCausalLM\"]," GATED ",\"sliding_window\":64}");
+    assert_string_equal(c.architecture, "OwnForCausalLM");
+    assert_int_equal(c.head_dim, 16);
+    assert_int_equal(c.sliding_window, 64);
+    refused("{\"architectures\":[\"OwnForCausalLM\"]," GATED ",\"hidden_act\":\"x\"}",
+            "activation x is not supported");
+}
+
 static void quantised_checkpoints_are_refused_by_method(void **state) {
     (void)state;
     refused(LLAMA(",\"quantization_config\":{\"quant_method\":\"gptq\"}"), "quantised by gptq");
@@ -303,6 +313,7 @@ int main(void) {
         cmocka_unit_test(falcons_three_generations_are_told_apart),
         cmocka_unit_test(mpt_reads_its_attention_object),
         cmocka_unit_test(an_unknown_architecture_is_refused_with_the_list),
+        cmocka_unit_test(an_unknown_architecture_with_llamas_keys_is_read_under_its_name),
         cmocka_unit_test(quantised_checkpoints_are_refused_by_method),
         cmocka_unit_test(files_that_are_no_configuration_are_refused),
         cmocka_unit_test(sizes_out_of_bounds_are_refused),
