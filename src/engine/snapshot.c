@@ -41,7 +41,7 @@ typedef struct head { /* u64 only: no padding, the same everywhere */
     uint64_t model, weights; /* fingerprint; weir_type of repacked weights */
     uint64_t kv_type, window, vocab, row_bytes, pin_bytes;
     uint64_t mode, policy, sinks, start, pos, first, pins, n_turns;
-    uint64_t evicted_tokens, evicted_turns;
+    uint64_t evicted_tokens, evicted_turns, melted;
     uint64_t rng, n_seen, n_reply;
     uint64_t has_logits, reply_open, reply_end, detok_bytes, detok_held, detok_started, n_held;
     uint64_t has_user, is_closed, last_token, has_system, system_bytes;
@@ -75,6 +75,7 @@ static head describe(const weir_session *s) {
               .n_turns = (uint64_t)w->n_turns,
               .evicted_tokens = w->evicted_tokens,
               .evicted_turns = w->evicted_turns,
+              .melted = w->melted,
               .rng = s->sampler.state.rng.state,
               .n_seen = s->sampler.state.n_seen,
               .n_reply = s->sampler.state.n_reply,
@@ -346,6 +347,7 @@ static void take_window(weir_session *s, const parts *p) {
     w->n_turns = (int)h->n_turns;
     w->evicted_tokens = h->evicted_tokens;
     w->evicted_turns = h->evicted_turns;
+    w->melted = h->melted;
     memcpy(w->turns, p->turns, (size_t)h->n_turns * sizeof *w->turns);
     memcpy(s->pinned, p->pinned, (size_t)h->pins * sizeof *s->pinned);
     for (uint64_t pos = h->first; pos < h->pos; pos++) {

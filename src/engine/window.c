@@ -33,9 +33,12 @@ int window_in_use(const window *w) {
 }
 
 void window_mark_turn(window *w) {
+    const bool is_pinned = w->pos - w->start <= (uint64_t)w->sinks; /* all before, whole */
+    if (w->n_turns && (is_pinned || w->turns[w->n_turns - 1] == w->pos)) w->n_turns--;
     if (w->n_turns == WINDOW_TURNS) { /* the two oldest become one */
         memmove(w->turns + 1, w->turns + 2, (WINDOW_TURNS - 2) * sizeof *w->turns);
         w->n_turns--;
+        w->melted++;
     }
     assert(w->n_turns == 0 || w->turns[w->n_turns - 1] <= w->pos);
     w->turns[w->n_turns++] = w->pos;
@@ -49,7 +52,8 @@ static void evict_to(window *w, uint64_t first) {
     int gone = 0;
     while (gone + 1 < w->n_turns && w->turns[gone + 1] <= first) gone++;
     if (!gone) return;
-    w->evicted_turns += (uint64_t)gone;
+    w->evicted_turns += (uint64_t)gone + w->melted;
+    w->melted = 0;
     w->n_turns -= gone;
     memmove(w->turns, w->turns + gone, (size_t)w->n_turns * sizeof *w->turns);
 }

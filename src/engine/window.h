@@ -30,6 +30,7 @@ typedef struct window { /* plain data: snapshots copy it whole */
     uint64_t evicted_tokens, evicted_turns;
     uint64_t turns[WINDOW_TURNS]; /* positions where the turns in the window began, ascending */
     int n_turns;
+    uint64_t melted; /* turns that became part of turns[0] */
 } window;
 
 void window_init(window *w, int size, int max_pins, const weir_session_options *options);
@@ -40,7 +41,8 @@ uint64_t window_room(const window *w);
 /* Takes the next token of a slot: fills row and moves on.  In dense mode there must be room. */
 void window_push(window *w, int32_t token, int slot, batch_row *row);
 
-/* A turn begins at the next token. */
+/* A turn begins at the next token.  One before it that has no tokens, or none but sinks, is never
+ * evicted and so is forgotten. */
 void window_mark_turn(window *w);
 
 /* Keys the next query sees, itself not counted. */
