@@ -10,6 +10,8 @@
 #include <assert.h>
 #include <inttypes.h>
 
+static const uint64_t MAX_START = (uint64_t)1 << 62;
+
 /* ---- open and close */
 
 static weir_status check_options(const weir_engine *e, const weir_session_options *o,
@@ -26,6 +28,10 @@ static weir_status check_options(const weir_engine *e, const weir_session_option
     if (o->sinks > 0 && (o->mode == WEIR_DENSE || o->mode == WEIR_WINDOW)) {
         return weir_fail(err, WEIR_ERR_ARGUMENT,
                          "sinks: is %d, but dense and window mode pin nothing", o->sinks);
+    }
+    if (o->start > MAX_START) { /* positions never wrap: 2^62 tokens are more than anyone reads */
+        return weir_fail(err, WEIR_ERR_ARGUMENT, "start: is %" PRIu64 ", wanted 0 to %" PRIu64,
+                         o->start, MAX_START);
     }
     const int most = e->checkpoint->config.sliding_window;
     if (most > 0 && e->options.window > most && o->mode != WEIR_DENSE) {

@@ -484,6 +484,7 @@ static void copy_state(weir_session *to, const weir_session *from) {
 }
 
 weir_status weir_session_fork(weir_session **out, const weir_session *from, weir_error *err) {
+    *out = NULL;
     weir_session_options options = from->options;
     options.sampling = from->sampler.options;
     weir_session *to;
@@ -492,7 +493,6 @@ weir_status weir_session_fork(weir_session **out, const weir_session *from, weir
     if (status == WEIR_OK) status = copy_chat(&to->chat, &from->chat, err);
     if (status != WEIR_OK) {
         weir_session_close(to);
-        *out = NULL;
         return status;
     }
     copy_state(to, from);
