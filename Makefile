@@ -4,8 +4,10 @@ JOBS := $(shell nproc 2>/dev/null || echo 2)
 help:
 	@echo "weir: endless conversations with a language model"
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/    make \1	\2/p' Makefile
+demo: ## install what is missing, build, and hold a conversation several windows long
+	@tools/deps.sh build demo && $(MAKE) build && tools/demo.sh build/release/weir
 deps: ## install what building and testing need and the machine lacks (Debian packages)
-	@tools/deps.sh build check cross
+	@tools/deps.sh build check cross demo
 build: ## the library and the command, in build/release
 	@cmake -B build/release -G Ninja >/dev/null
 	cmake --build build/release
@@ -23,4 +25,4 @@ fuzz: ## every fuzzer for FUZZ_SECONDS (600) each, with clang
 	@tools/deps.sh build fuzz && tools/fuzz.sh $(or $(FUZZ_SECONDS),600)
 clean: ## remove what was built
 	rm -rf build
-.PHONY: help deps build check install lint asan fuzz clean
+.PHONY: help demo deps build check install lint asan fuzz clean

@@ -19,6 +19,7 @@ that stays up between rounds and sleeps while weir runs.
 
 SPDX-License-Identifier: MIT
 """
+
 import argparse
 import datetime
 import json
@@ -48,7 +49,9 @@ class Llama:
         self.silence = api.llama_log_callback(lambda level, text, user: None)
         api.llama_log_set(self.silence, None)
         api.llama_backend_init()
-        self.model = api.llama_model_load_from_file(args.model.encode(), api.llama_model_default_params())
+        self.model = api.llama_model_load_from_file(
+            args.model.encode(), api.llama_model_default_params()
+        )
         if not self.model:
             raise SystemExit(f"{args.model}: llama.cpp cannot load it")
         self.vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.model))
@@ -70,7 +73,7 @@ class Llama:
         return context
 
     def decode(self, context, at, n):
-        """Reads n arbitrary tokens at positions at..; returns seconds, logits of the last included."""
+        """Reads n arbitrary tokens at positions at..; returns seconds, with the last logits."""
         api = self.api
         batch = api.llama_batch_init(n, 0, 1)
         batch.n_tokens = n
@@ -96,7 +99,10 @@ class Llama:
             prefill.append(self.decode(self.prompt, 0, PREFILL))
         self.api.llama_memory_seq_rm(memory(self.chat), 0, self.depth, -1)
         decode = [self.decode(self.chat, self.depth + i, 1) for i in range(DECODE)]
-        return {"prefill_tok_s": PREFILL / min(prefill), "decode_tok_s": 1 / statistics.median(decode[8:])}
+        return {
+            "prefill_tok_s": PREFILL / min(prefill),
+            "decode_tok_s": 1 / statistics.median(decode[8:]),
+        }
 
 
 def llama_child(args):
@@ -109,9 +115,19 @@ def llama_child(args):
 
 class LlamaProcess:
     def __init__(self, args, model):
-        command = [sys.executable, __file__, "--child", "--model", str(model), "--threads", str(args.threads)]
+        command = [
+            sys.executable,
+            __file__,
+            "--child",
+            "--model",
+            str(model),
+            "--threads",
+            str(args.threads),
+        ]
         command += ["--window", str(args.window), "--flash", args.flash]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.system = self.read()["system"]
 
     def read(self):
@@ -215,21 +231,31 @@ def processor():
 
 
 def commit():
-    done = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True
+    )
     return done.stdout.strip()
 
 
 def parse():
     parser = argparse.ArgumentParser(description="weir beside llama.cpp on the processor")
     parser.add_argument("--weir", help="the weir program; without it llama.cpp runs alone")
-    parser.add_argument("--models", default=str(ROOT / "build/bench"), help="folder of the GGUF files, made if missing")
+    parser.add_argument(
+        "--models",
+        default=str(ROOT / "build/bench"),
+        help="folder of the GGUF files, made if missing",
+    )
     parser.add_argument("--shape", default="llama-1b")
     parser.add_argument("--types", default="f16,bf16,q8_0,q4_0")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--window", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--flash", choices=["auto", "on", "off"], default="auto", help="llama.cpp's flash attention")
-    parser.add_argument("--json", default=str(ROOT / "bench/results/compare_cpu.json"), help="where figures go")
+    parser.add_argument(
+        "--flash", choices=["auto", "on", "off"], default="auto", help="llama.cpp's flash attention"
+    )
+    parser.add_argument(
+        "--json", default=str(ROOT / "bench/results/compare_cpu.json"), help="where figures go"
+    )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     return parser.parse_args()

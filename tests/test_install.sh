@@ -77,14 +77,42 @@ fi
 # a model of the user's own, held against transformers: ids equal, logits to 1e-4
 for variant in own_model own_model.static; do
     "$work/$variant" tests/data/olmo2 <tests/data/olmo2/ids.txt >"$work/logits" 2>"$work/errors"
-    paste "$work/logits" tests/data/olmo2/expected.txt >"$work/pairs"
+    expected=tests/data/olmo2/expected.txt
+    paste "$work/logits" $expected >"$work/pairs"
     check "$variant gives the logits of transformers" awk '
-        { d = $2 - $4; if ($1 != $3 || d > 1e-4 || d < -1e-4) { print "line " NR ": " $0; bad = 1 } }
+        { d = $2 - $4 }
+        $1 != $3 || d > 1e-4 || d < -1e-4 { print "line " NR ": " $0; bad = 1 }
         END { if (NR != 48) print NR " lines, wanted 48"; exit bad || NR != 48 }' "$work/pairs"
 done
 "$work/own_model" tests/data/golden/llama <tests/data/olmo2/ids.txt >"$work/logits" 2>"$work/errors"
 check "a model of another family is refused with the name of what is missing" \
     contains "$work/errors" 'q_norm.weight: is missing'
+
+# a chat, many windows long; the sixth word of a status line says how many tokens are seen
+python3 tools/make_demo_model.py "$work/model" || failed=1
+for variant in hello hello.static; do
+    check "$variant answers" sh -c '"$1" "$2" >"$3" && test -s "$3"' - "$work/$variant" \
+        "$work/model" "$work/answer"
+done
+check "hello says what is wrong with a model that is not there" sh -c \
+    '! "$1" /nowhere/model 2>"$2" && grep -q "hello: /nowhere/model: " "$2"' - "$work/hello" \
+    "$work/errors"
+yes "and then?" | head -20 | "$work/endless_chat" "$work/model" 128 >"$work/answer" 2>"$work/status"
+check "endless_chat answers 20 times, never sees more than its window, drops whole turns" awk '
+    /^\[token/ { n++; if ($3 > 128 || $5 != 128) bad = 1; turns = $(NF - 2); at = $2 + 0 }
+    !/^\[token/ { bad = 1 }
+    END { if (bad || n != 20 || turns < 5 || at < 128 * 4) { print n, turns, at; exit 1 } }' \
+    "$work/status"
+
+# the command
+if [ -x "$prefix/bin/weir" ]; then
+    check "weir --version" sh -c '"$1" --version | grep -q "$2"' - "$prefix/bin/weir" \
+        "$(pkg-config --modversion weir)"
+    for file in share/man/man1/weir.1 share/bash-completion/completions/weir \
+        share/zsh/vendor-completions/_weir share/fish/vendor_completions.d/weir.fish; do
+        check "$file is installed" test -s "$prefix/$file"
+    done
+fi
 
 [ $failed -ne 0 ] || echo "install: $checks checks passed"
 exit $failed

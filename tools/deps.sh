@@ -1,7 +1,7 @@
 #!/bin/sh
 # deps.sh - installs the Debian packages that are missing, and does nothing when none is.
 #
-#     tools/deps.sh GROUP...        groups: build, check, cross, fuzz
+#     tools/deps.sh GROUP...        groups: build, check, demo, cross, fuzz
 #
 # What is looked for is the command or the library itself, so other systems may bring theirs.
 # Without apt-get, or without the right to use it, prints what to install and exits 1.
@@ -22,6 +22,7 @@ build    library libpcre2-8      libpcre2-dev
 build    library libutf8proc     libutf8proc-dev
 build    library libedit         libedit-dev
 check    command python3         python3
+demo     command python3         python3
 check    library cmocka          libcmocka-dev
 check    command g++             g++
 check    command git             git

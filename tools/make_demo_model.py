@@ -106,11 +106,12 @@ def shapes(n_tokens):
 
 def head(rng, n_tokens):
     """Rows of the words are random, those of bytes and roles zero: it speaks in whole words.  The
-    end of a reply is a little likelier than a word."""
+    end of a reply is likelier than a word."""
     rows = []
     for i in range(n_tokens):
-        is_word = 256 <= i <= n_tokens - len(SPECIAL)
-        rows += [rng.gauss(0, 0.35) if is_word else 0.0 for _ in range(DIM)]
+        end = n_tokens - len(SPECIAL)
+        spread = 0.45 if i == end else 0.35 if 256 <= i < end else 0.0
+        rows += [rng.gauss(0, spread) for _ in range(DIM)]
     return rows
 
 
