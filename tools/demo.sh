@@ -24,5 +24,6 @@ fi
 echo "Its window is $window tokens, and it will never be full: the system prompt stays, the oldest"
 echo "turn leaves.  The line under each reply says how much has gone."
 echo
-exec "$weir" chat ${model:+"$model"} --script "$root/examples/questions.txt" --window $window --max-sinks 64 \
-    --tokens 120 --evict turn --seed 7 --system "You are a friendly guide. Answer briefly."
+exec "$weir" chat ${model:+"$model"} --script "$root/examples/questions.txt" --window $window \
+    --max-sinks 64 --tokens 120 --evict turn --seed 7 \
+    --system "You are a friendly guide. Answer briefly."

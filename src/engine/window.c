@@ -91,7 +91,8 @@ void window_push(window *w, int32_t token, int slot, batch_row *row) {
 }
 
 void window_add_pins(window *w, int n) {
-    assert(w->pins + n <= w->max_pins);
+    assert(n >= 0 && w->pins + n <= w->max_pins);
+    assert(w->first <= w->pos);
     w->pins += n;
     const int limit = w->size - w->pins;
     if (w->pos - w->first <= (uint64_t)limit) return;
