@@ -23,6 +23,7 @@
 #include "engine/engine.h"
 
 #include "base/file.h"
+#include "base/unicode.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -308,15 +309,44 @@ static bool are_turns(const parts *p) {
     return true;
 }
 
+/* The beginning of a character, as a detokenizer holds it back. */
+static bool is_held_character(const head *h) {
+    char bytes[sizeof h->detok_bytes];
+    uint32_t code;
+    if (h->detok_held == 0) return true;
+    if (h->detok_held >= UTF8_MAX) return false;
+    memcpy(bytes, &h->detok_bytes, sizeof bytes);
+    utf8_decode(&code, bytes, (size_t)h->detok_held);
+    return code == UTF8_PARTIAL;
+}
+
 static weir_status check_sound(const parts *p, const char *path, weir_error *err) {
     const head *h = &p->h;
     const bool sound =
         is_sound_window(h) && are_turns(p) && are_ids(p->pinned, h->pins, h->vocab) &&
         are_ids(p->history, h->pos - h->first, h->vocab) && h->last_token <= h->vocab &&
-        h->detok_held <= sizeof h->detok_bytes && h->reply_end <= WEIR_END_LOOP &&
+        is_held_character(h) && h->reply_end <= WEIR_END_LOOP &&
         !memchr(p->system, 0, (size_t)h->system_bytes);
     if (sound) return WEIR_OK;
     return weir_fail(err, WEIR_ERR_FORMAT, "%s: is damaged: its numbers contradict each other",
+                     path);
+}
+
+/* Text that was held back must be what this session holds back, or it would be lost. */
+static weir_status check_held(const weir_session *s, const parts *p, const char *path,
+                              weir_error *err) {
+    const char *shown;
+    size_t n = 0;
+    stop_filter f;
+    if (!p->h.n_held) return WEIR_OK;
+    WEIR_TRY(stop_init(&f, s->sampler.options.stops, WEIR_MAX_STOPS, err));
+    stop_push(&f, (const char *)p->held, (size_t)p->h.n_held, &shown, &n);
+    const bool is_lost = n > 0 || f.out_of_memory;
+    stop_clear(&f);
+    if (!is_lost) return WEIR_OK;
+    return weir_fail(err, WEIR_ERR_ARGUMENT,
+                     "%s: was saved in the middle of a reply that had other stop strings: give the "
+                     "session the same ones",
                      path);
 }
 
@@ -404,6 +434,7 @@ static weir_status restore(weir_session *s, const mapped_file *file, const char 
     WEIR_TRY(split(&p, file, path, err));
     WEIR_TRY(check_origin(s, &p.h, path, err));
     WEIR_TRY(check_sound(&p, path, err));
+    WEIR_TRY(check_held(s, &p, path, err));
     char *system = NULL;
     if (p.h.has_system) {
         system = mem_alloc((size_t)p.h.system_bytes + 1);
