@@ -41,7 +41,8 @@ static j_value nothing(j_run *r) {
 }
 
 static j_args args_from(const j_args *all, int skip) {
-    return (j_args){all->items + MIN_OF(skip, all->n), MAX_OF(all->n - skip, 0), all->named};
+    if (skip >= all->n) return (j_args){NULL, 0, all->named};
+    return (j_args){all->items + skip, all->n - skip, all->named};
 }
 
 static j_value named(const j_args *all, const char *name) {
