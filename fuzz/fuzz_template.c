@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char context_text[] =
     "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"add_generation_prompt\": true,"
-    " \"now\": 1753012345, \"n\": 3, \"half\": 0.5, \"nothing\": null, \"text\": \" a\\tb \\u00e9\","
+    " \"now\": 1753012345, \"n\": 3, \"half\": 0.5, \"nothing\": null, \"text\": \" a\\tb "
+    "\\u00e9\","
     " \"list\": [3, 1, \"x\", [2]], \"map\": {\"b\": 1, \"a\": [1, {\"c\": true}]},"
     " \"messages\": [{\"role\": \"system\", \"content\": \"Be brief.\"},"
     "  {\"role\": \"user\", \"content\": \"Hi <b> \\u4e16\"},"
@@ -21,7 +22,8 @@ static const char context_text[] =
     "   \"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {\"x\": 1}}}]},"
     "  {\"role\": \"tool\", \"content\": \"7\", \"tool_call_id\": \"abcdefghi\"}],"
     " \"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"F\","
-    "  \"parameters\": {\"type\": \"object\", \"properties\": {\"x\": {\"type\": \"integer\"}}}}}]}";
+    "  \"parameters\": {\"type\": \"object\", \"properties\": {\"x\": {\"type\": "
+    "\"integer\"}}}}}]}";
 
 /* What comes out is text; what fails leaves nothing behind. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

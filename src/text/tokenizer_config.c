@@ -1,8 +1,9 @@
 /* tokenizer_config.c - what the files beside tokenizer.json add to it.
  *
- *   tokenizer_config.json     names of BOS and EOS, chat template, tokens added later,
- * add_bos_token special_tokens_map.json   names of BOS and EOS, where the former has none
+ *   tokenizer_config.json     BOS and EOS by name, chat template, added tokens, add_bos_token
+ *   special_tokens_map.json   names of BOS and EOS, where the former has none
  *   chat_template.jinja       the chat template, stronger than the one in tokenizer_config.json
+ *   chat_template.json        the chat template, where neither of these has one
  *   generation_config.json    all ids that end a text
  *   config.json               BOS and EOS ids, where nothing else names them
  *
@@ -67,19 +68,35 @@ static void number_ends(weir_tokenizer *t, const json_t *object) {
     }
 }
 
-/* A string, or a list of {"name", "template"} of which "default" is taken. */
-static weir_status chat_template_of(weir_tokenizer *t, const json_t *config, const char *folder,
-                                    weir_error *err) {
-    const json_t *v = json_object_get(config, "chat_template");
-    for (size_t i = 0; json_is_array(v) && i < json_array_size(v); i++) {
-        const json_t *item = json_array_get(v, i);
+/* Takes a string, or of a list of {"name", "template"} the one named "default", else the first. */
+static weir_status take_template(weir_tokenizer *t, const json_t *v, const char *folder,
+                                 weir_error *err) {
+    const json_t *list = v;
+    if (json_is_array(list)) v = json_object_get(json_array_get(list, 0), "template");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
         const char *name = json_text(item, "name");
         if (name && strcmp(name, "default") == 0) v = json_object_get(item, "template");
     }
-    if (json_is_string(v)) {
-        t->chat_template = arena_copy(t->arena, json_string_value(v), json_string_length(v));
-        if (!t->chat_template) return tokenizer_no_memory(err, folder);
-    }
+    if (!json_is_string(v)) return WEIR_OK;
+    t->chat_template = arena_copy(t->arena, json_string_value(v), json_string_length(v));
+    return t->chat_template ? WEIR_OK : tokenizer_no_memory(err, folder);
+}
+
+/* chat_template.json holds the template of models whose processor has it; {"chat_template": ...} */
+static weir_status processor_template(weir_tokenizer *t, const char *folder, weir_error *err) {
+    json_t *file;
+    WEIR_TRY(read_optional(&file, folder, "chat_template.json", false, err));
+    const weir_status status =
+        take_template(t, json_object_get(file, "chat_template"), folder, err);
+    json_decref(file);
+    return status;
+}
+
+static weir_status chat_template_of(weir_tokenizer *t, const json_t *config, const char *folder,
+                                    weir_error *err) {
+    WEIR_TRY(take_template(t, json_object_get(config, "chat_template"), folder, err));
+    if (!t->chat_template) WEIR_TRY(processor_template(t, folder, err));
     char path[PATH_BYTES];
     WEIR_TRY(path_of(path, folder, "chat_template.jinja", err));
     if (!file_exists(path)) return WEIR_OK;

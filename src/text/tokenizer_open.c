@@ -80,11 +80,15 @@ static const char *foreign(const mapped_file *file, const char *path) {
     }
     const bool protobuf =
         file->size > 1 && file->data[0] == '\n' && !strchr("{ \t\r\n", file->data[1]);
-    if (protobuf || strstr(path, "tokenizer.model")) {
+    const bool ranks = n > 9 && strcmp(path + n - 9, ".tiktoken") == 0;
+    if (protobuf || ranks || strstr(path, "tokenizer.model")) {
         return "looks like a SentencePiece or tiktoken model; convert it to tokenizer.json with "
                "transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)";
     }
-    return NULL;
+    size_t at = 0;
+    while (at < file->size && file->data[at] && strchr(" \t\r\n", file->data[at])) at++;
+    if (at < file->size && file->data[at] == '{') return NULL;
+    return file->size ? "is no tokenizer.json and no GGUF" : "is empty";
 }
 
 weir_status weir_tokenizer_open(weir_tokenizer **out, const char *path, weir_error *err) {
