@@ -29,7 +29,8 @@ typedef struct fixture { /* a matrix of one type, packed for one level; rows of 
     cpu_matrix m;
     float *x;    /* [MAX_N, cols] */
     char *ready; /* [MAX_N] ready rows, each as a tile of one */
-    char *tiles; /* as many */
+    char *tiles; /* the tiles of a step */
+    char *scratch;
 } fixture;
 
 static float uniform(rng *r) {
@@ -74,18 +75,10 @@ static void open_fixture(fixture *f, const cpu_features *features, tensor_type t
                          int cols) {
     rng r = {(uint64_t)type * 1000 + (uint64_t)cols};
     const size_t row_bytes = tensor_row_bytes(type, cols);
-    const pack_format format = pack_format_of(type);
     *f = (fixture){.type = type, .rows = rows, .cols = cols};
     f->stored = mem_array((size_t)rows, row_bytes);
     f->floats = mem_array((size_t)rows * (size_t)cols, sizeof(float));
-    f->m = (cpu_matrix){.format = format,
-                        .rows = rows,
-                        .cols = cols,
-                        .depth = pack_depth(format, cols),
-                        .n_panels = (rows + PACK_ROWS - 1) / PACK_ROWS,
-                        .panel_bytes = pack_panel_bytes(format, cols),
-                        .kernel = cpu_kernel_find(features, format)};
-    f->m.make_input = cpu_input_find(features, f->m.kernel->input);
+    cpu_matrix_shape(&f->m, rows, cols, pack_format_of(type), features);
     f->m.panels = mem_map((size_t)f->m.n_panels * f->m.panel_bytes);
     for (int i = 0; i < rows; i++) {
         char *row = f->stored + (size_t)i * row_bytes;
@@ -101,7 +94,8 @@ static void open_fixture(fixture *f, const cpu_features *features, tensor_type t
     const size_t ready_bytes = input_row_bytes(f->m.kernel->input, f->m.depth);
     f->x = mem_array((size_t)MAX_N * (size_t)cols, sizeof(float));
     f->ready = mem_map(MAX_N * ready_bytes);
-    f->tiles = mem_map(MAX_N * ready_bytes);
+    f->tiles = mem_map(cpu_inputs_bytes(&f->m, MAX_N));
+    f->scratch = mem_map(cpu_wide_scratch(&f->m) + 64);
     for (int i = 0; i < MAX_N * cols; i++) f->x[i] = uniform(&r);
     for (int i = 0; i < MAX_N; i++) {
         f->m.make_input(f->x + (size_t)i * (size_t)cols, cols, f->m.depth,
@@ -113,7 +107,8 @@ static void close_fixture(fixture *f) {
     const size_t ready_bytes = MAX_N * input_row_bytes(f->m.kernel->input, f->m.depth);
     mem_unmap(f->m.panels, (size_t)f->m.n_panels * f->m.panel_bytes);
     mem_unmap(f->ready, ready_bytes);
-    mem_unmap(f->tiles, ready_bytes);
+    mem_unmap(f->tiles, cpu_inputs_bytes(&f->m, MAX_N));
+    mem_unmap(f->scratch, cpu_wide_scratch(&f->m) + 64);
     mem_free(f->stored);
     mem_free(f->floats);
     mem_free(f->x);
@@ -126,7 +121,12 @@ static void multiply(fixture *f, int first, int n, int cut, float *y) {
         const char *words = f->ready + (size_t)(first + r) * ready_bytes;
         cpu_place_input(&f->m, (const uint32_t *)(const void *)words, r, n, f->tiles);
     }
-    const project_job j = {.m = &f->m, .x = f->tiles, .n = n, .y = y, .y_stride = (size_t)f->rows};
+    const project_job j = {.m = &f->m,
+                           .x = f->tiles,
+                           .scratch = f->scratch,
+                           .n = n,
+                           .y = y,
+                           .y_stride = (size_t)f->rows};
     cpu_project_panels(&j, 0, cut);
     cpu_project_panels(&j, cut, f->m.n_panels);
 }
@@ -147,9 +147,11 @@ static void for_every_kernel(void (*check)(const cpu_features *f, tensor_type ty
     for (int level = 0; level < CPU_N_LEVELS; level++) {
         if (!cpu_level_runs((cpu_level)level)) continue;
         const cpu_features all = cpu_features_of((cpu_level)level);
-        for (int without = 0; without <= (all.vnni || all.bf16); without++) {
+        for (int without = 0; without < 3; without++) { /* nothing, the tile unit, all extras */
             cpu_features f = all;
-            if (without) f.vnni = f.bf16 = false;
+            if (without > (all.vnni || all.bf16) + all.amx) break;
+            if (without > 0) f.amx = false;
+            if (without > all.amx) f.vnni = f.bf16 = false;
             for (int type = 0; type < TENSOR_N_TYPES; type++) check(&f, (tensor_type)type);
         }
     }

@@ -1,6 +1,7 @@
 /* features.c - asks the processor; the compiler's run-time library has read CPUID at start.
  *
  * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
 #include "backend/cpu/features.h"
 
 #include "base/compiler.h"
@@ -14,6 +15,27 @@ enum { HWCAP_DOT_PRODUCT = 1 << 20 }; /* ASIMDDP of asm/hwcap.h */
 #endif
 
 #if defined(__x86_64__)
+    #include <cpuid.h>
+
+    #if defined(__linux__)
+        #include <sys/syscall.h>
+        #include <unistd.h>
+enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* arch_prctl of asm/prctl.h */
+    #endif
+
+/* The tile unit with int8 and bf16 products.  Its registers are 8 KiB a thread, so Linux saves
+ * them only for a process that has asked. */
+static bool has_amx(void) {
+    #if defined(__linux__)
+    enum { BF16 = 1 << 22, TILE = 1 << 24, INT8 = 1 << 25 };
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if ((~d & (BF16 | TILE | INT8)) != 0) return false;
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    #else
+    return false;
+    #endif
+}
 
 static bool has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -71,6 +93,8 @@ cpu_features cpu_features_of(cpu_level level) {
         f.vnni = __builtin_cpu_supports("avx512vnni") != 0;
         f.bf16 = __builtin_cpu_supports("avx512bf16") != 0;
         f.text = texts[f.vnni + 2 * f.bf16];
+        f.amx = f.vnni && f.bf16 && has_amx();
+        if (f.amx) f.text = "avx512 vnni bf16 amx";
     }
 #endif
     return f;

@@ -4,7 +4,8 @@
  *   portable   C17                          *_portable.c
  *   neon       aarch64 with dot products    *_neon.c
  *   avx2       AVX2, FMA, F16C              *_avx2.c
- *   avx512     AVX-512 F, BW, VL, DQ        *_avx512.c      *_avx512_vnni.c, *_avx512_bf16.c
+ *   avx512     AVX-512 F, BW, VL, DQ        *_avx512.c      *_avx512_vnni.c, *_avx512_bf16.c,
+ * *_amx.c
  *
  * A kernel a level lacks is taken, by table, from the next lower one that runs here.
  *
@@ -18,7 +19,8 @@ typedef enum cpu_level { CPU_PORTABLE, CPU_NEON, CPU_AVX2, CPU_AVX512, CPU_N_LEV
 typedef struct cpu_features {
     cpu_level level;
     bool vnni, bf16;  /* AVX-512 only: integer dot products, bfloat16 dot products */
-    const char *text; /* "avx512 vnni bf16" */
+    bool amx;         /* with both of them: the tile unit, which the system lets this process use */
+    const char *text; /* "avx512 vnni bf16 amx" */
 } cpu_features;
 
 /* The best level of this processor.  Cheap: no trap, no system call on x86. */
@@ -30,5 +32,6 @@ bool cpu_level_runs(cpu_level level); /* on this processor */
  * it does not run here. */
 int cpu_level_find(const char *name);
 
-/* Features of this processor as seen by `level`, which must run here. */
+/* Features of this processor as seen by `level`, which must run here.  Asks the system to let this
+ * process use the tile unit, where there is one. */
 cpu_features cpu_features_of(cpu_level level);

@@ -105,16 +105,17 @@ static void release_source(const plan *p, const plan_matrix *m) {
     }
 }
 
-/* Fills in everything but the panels. */
-static void shape(cpu_matrix *to, const plan_matrix *m, tensor_type type, const cpu_features *f) {
-    to->format = pack_format_of(type);
-    to->rows = m->rows;
-    to->cols = m->cols;
-    to->depth = pack_depth(to->format, m->cols);
-    to->n_panels = (m->rows + PACK_ROWS - 1) / PACK_ROWS;
-    to->panel_bytes = pack_panel_bytes(to->format, m->cols);
-    to->kernel = cpu_kernel_find(f, to->format);
-    to->make_input = cpu_input_find(f, to->kernel->input);
+void cpu_matrix_shape(cpu_matrix *m, int rows, int cols, pack_format format,
+                      const cpu_features *f) {
+    m->format = format;
+    m->rows = rows;
+    m->cols = cols;
+    m->depth = pack_depth(format, cols);
+    m->n_panels = (rows + PACK_ROWS - 1) / PACK_ROWS;
+    m->panel_bytes = pack_panel_bytes(format, cols);
+    m->kernel = cpu_kernel_find(f, format);
+    m->wide = cpu_wide_find(f, format, m->depth);
+    m->make_input = cpu_input_find(f, m->kernel->input);
 }
 
 static size_t matrix_bytes(const cpu_matrix *m) {
@@ -143,22 +144,24 @@ static weir_status choose(host *h, tensor_type *types, arena *a, weir_type wante
     cpu *c = h->private;
     bool *products, *heads;
     WEIR_TRY(find_uses(p, a, &products, &heads, err));
-    size_t row_bytes = 0, ready_bytes = 0;
+    size_t row_bytes = 0, inputs_bytes = 0;
     for (int i = 0; i < p->n_matrices; i++) {
         const int root = root_of(p, i);
         types[i] = packed_type(p, root, wanted, heads[root]);
         cpu_matrix *m = &c->matrices[i];
-        shape(m, &p->matrices[i], types[i], &c->features);
+        cpu_matrix_shape(m, p->matrices[i].rows, p->matrices[i].cols, pack_format_of(types[i]),
+                         &c->features);
         m->is_owner = i == root && products[root];
         if (!products[root]) continue;
         const size_t ready = input_row_bytes(m->kernel->input, m->depth);
         row_bytes = MAX_OF(row_bytes, MAX_OF(ready, (size_t)m->cols * sizeof(float)));
-        ready_bytes = MAX_OF(ready_bytes, ready);
+        inputs_bytes = MAX_OF(inputs_bytes, cpu_inputs_bytes(m, p->max_rows));
+        c->wide_bytes = MAX_OF(c->wide_bytes, cpu_wide_scratch(m));
     }
     /* both halves of a member's part start on a cache line */
     c->member_bytes = size_mul(2, size_add(row_bytes, 127) / 64 * 64);
-    h->workspace_bytes = size_add(size_mul(c->member_bytes, (size_t)team_size(h->team)),
-                                  size_mul(ready_bytes, (size_t)p->max_rows));
+    const size_t member_bytes = size_add(c->member_bytes, c->wide_bytes);
+    h->workspace_bytes = size_add(size_mul(member_bytes, (size_t)team_size(h->team)), inputs_bytes);
     return WEIR_OK;
 }
 

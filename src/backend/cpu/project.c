@@ -7,7 +7,9 @@
  *              the second cache while the tiles of inputs pass by.
  *   epilogue   bias and residual are added as a tile of sums leaves.
  *
- * Work space: [nth members: float row, ready row][tiles of all rows].
+ *   unit       steps of many rows go through a matrix unit where there is one, with the same bits.
+ *
+ * Work space: [nth members: float row, ready row][nth members: ready panels][tiles of all rows].
  *
  * Twin: ref/project.c.  Test: tests/backend/test_project.c.
  *
@@ -16,9 +18,16 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/rows.h"
 
-#include <assert.h>
+#include "base/arena.h"
 
-enum { GROUP_BYTES = 512 << 10 }; /* of weights kept in the second cache: half of it */
+#include <assert.h>
+#include <string.h>
+
+enum {
+    GROUP_BYTES = 512 << 10, /* of weights kept in the second cache: half of it, or less */
+    WIDE_SUMS = 8192,        /* of the tiles of a group, in floats */
+    N_TABLES = 7,
+};
 
 size_t input_row_bytes(input_kind kind, int k) {
     const size_t n = (size_t)k;
@@ -28,7 +37,7 @@ size_t input_row_bytes(input_kind kind, int k) {
 }
 
 /* Tables from the narrowest hardware to the widest; a later one that runs here wins. */
-static int tables_of(const cpu_features *f, const project_table *out[6]) {
+static int tables_of(const cpu_features *f, const project_table *out[N_TABLES]) {
     int n = 0;
     out[n++] = &cpu_portable_table;
     if (f->level == CPU_NEON) out[n++] = &cpu_neon_table;
@@ -36,19 +45,25 @@ static int tables_of(const cpu_features *f, const project_table *out[6]) {
     if (f->level == CPU_AVX512) out[n++] = &cpu_avx512_table;
     if (f->vnni) out[n++] = &cpu_avx512_vnni_table;
     if (f->bf16) out[n++] = &cpu_avx512_bf16_table;
+    if (f->amx) out[n++] = &cpu_amx_table;
     return n;
 }
 
 const project_kernel *cpu_kernel_find(const cpu_features *f, pack_format format) {
-    const project_table *tables[6];
+    const project_table *tables[N_TABLES];
     int i = tables_of(f, tables) - 1;
     while (i > 0 && !tables[i]->kernels[format].run) i--;
     assert(tables[i]->kernels[format].run);
     return &tables[i]->kernels[format];
 }
 
+const project_wide *cpu_wide_find(const cpu_features *f, pack_format format, int depth) {
+    const project_wide *wide = f->amx ? &cpu_amx_table.wides[format] : NULL;
+    return wide && wide->run && depth % PACK_GROUP == 0 ? wide : NULL;
+}
+
 input_fn *cpu_input_find(const cpu_features *f, input_kind kind) {
-    const project_table *tables[6];
+    const project_table *tables[N_TABLES];
     int i = tables_of(f, tables) - 1;
     while (i > 0 && !tables[i]->inputs[kind]) i--;
     assert(tables[i]->inputs[kind]);
@@ -56,7 +71,7 @@ input_fn *cpu_input_find(const cpu_features *f, input_kind kind) {
 }
 
 read_fn *cpu_read_find(const cpu_features *f) {
-    const project_table *tables[6];
+    const project_table *tables[N_TABLES];
     int i = tables_of(f, tables) - 1;
     while (i > 0 && !tables[i]->read) i--;
     return tables[i]->read;
@@ -110,7 +125,84 @@ static void project_group(const project_job *j, int first, int panels) {
     }
 }
 
+/* Rows of a tile of a matrix unit in a step of n: all tiles have the same.  Even, as two tiles of
+ * the unit may make one of ours. */
+static int wide_rows(const project_wide *w, int n) {
+    const int tiles = (n + w->rows - 1) / w->rows;
+    return ((n + tiles - 1) / tiles + 1) / 2 * 2;
+}
+
+static bool is_wide(const cpu_matrix *m, int n) {
+    return m->wide && n >= m->wide->at_least;
+}
+
+static size_t ready_panel_bytes(const cpu_matrix *m) {
+    return m->wide->ready ? m->wide->bytes(m->depth) : m->panel_bytes;
+}
+
+/* Panels at once through all rows of the step. */
+static int wide_group(const cpu_matrix *m) {
+    const int fit = (int)(GROUP_BYTES / ready_panel_bytes(m)), step = m->wide->panels;
+    const int most = WIDE_SUMS / (m->wide->rows * PACK_ROWS);
+    return MAX_OF(1, MIN_OF(fit, most) / step) * step;
+}
+
+size_t cpu_wide_scratch(const cpu_matrix *m) {
+    return m->wide && m->wide->ready ? (size_t)wide_group(m) * ready_panel_bytes(m) : 0;
+}
+
+/* Inputs of a chunk stay in the nearest cache while the group's panels pass by. */
+static void project_wide_tile(const project_job *j, const char *w, const char *x, int rows,
+                              int panels, float *sums) {
+    const cpu_matrix *m = j->m;
+    const size_t panel_bytes = ready_panel_bytes(m);
+    for (int from = 0; from < m->depth; from += m->wide->chunk) {
+        for (int p = 0, step; p < panels; p += step) {
+            step = MIN_OF(m->wide->panels, panels - p);
+            const wide_tile t = {.w = w + (size_t)p * panel_bytes,
+                                 .panel_bytes = panel_bytes,
+                                 .x = x,
+                                 .depth = m->depth,
+                                 .from = from,
+                                 .to = MIN_OF(from + m->wide->chunk, m->depth),
+                                 .out = sums + (size_t)p * (size_t)rows * PACK_ROWS};
+            m->wide->run(&t, rows, step);
+        }
+    }
+}
+
+static void project_wide_panels(const project_job *j, int from, int to) {
+    _Alignas(64) float sums[WIDE_SUMS];
+    const cpu_matrix *m = j->m;
+    const int group = wide_group(m), rows = wide_rows(m->wide, j->n);
+    const size_t tile_bytes = wide_parts_of(m->kernel->input, m->depth, rows).bytes;
+    m->wide->begin(rows);
+    for (int first = from, panels; first < to; first += panels) {
+        panels = MIN_OF(group, to - first);
+        const char *w = m->panels + (size_t)first * m->panel_bytes;
+        for (int p = 0; m->wide->ready && p < panels; p++) {
+            m->wide->ready(w + (size_t)p * m->panel_bytes, m->depth,
+                           j->scratch + (size_t)p * ready_panel_bytes(m));
+        }
+        if (m->wide->ready) w = j->scratch;
+        for (int r = 0; r < j->n; r += rows) {
+            const char *x = j->x + (size_t)(r / rows) * tile_bytes;
+            project_wide_tile(j, w, x, rows, panels, sums);
+            for (int p = 0, step; p < panels; p += step) {
+                step = MIN_OF(m->wide->panels, panels - p);
+                write_tile(j, sums + (size_t)p * (size_t)rows * PACK_ROWS, r,
+                           MIN_OF(rows, j->n - r), first + p, step);
+            }
+        }
+    }
+    m->wide->end();
+}
+
 void cpu_project_panels(const project_job *j, int from, int to) {
+    if (is_wide(j->m, j->n)) {
+        project_wide_panels(j, from, to);
+        return;
+    }
     const int step = panel_step(j->m->kernel, j->n);
     const int fit = (int)(GROUP_BYTES / j->m->panel_bytes);
     const int group = j->n == 1 ? step : MAX_OF(1, fit / step) * step;
@@ -119,7 +211,35 @@ void cpu_project_panels(const project_job *j, int from, int to) {
 
 /* ---- inputs */
 
+size_t cpu_inputs_bytes(const cpu_matrix *m, int n) {
+    const size_t narrow = size_mul((size_t)n, input_row_bytes(m->kernel->input, m->depth));
+    if (!m->wide) return narrow;
+    /* n rows, fewer than a tile behind them, and a line each to round up to */
+    const size_t rows = size_add((size_t)n, (size_t)m->wide->rows);
+    return MAX_OF(narrow, size_mul(rows, wide_parts_of(m->kernel->input, m->depth, 1).bytes));
+}
+
+/* Row r of its tile of `rows`: int8 or bf16 in one piece, scales and sums among the others'. */
+static void place_wide(const cpu_matrix *m, const uint32_t *words, int r, int rows, char *tiles) {
+    const input_kind kind = m->kernel->input;
+    const wide_parts at = wide_parts_of(kind, m->depth, rows);
+    char *tile = tiles + (size_t)(r / rows) * at.bytes;
+    r %= rows;
+    memcpy(tile + (size_t)r * at.stride, words, at.stride - 64);
+    if (kind != INPUT_INT8) return;
+    const int8_parts from = int8_parts_of(m->depth, 1);
+    uint32_t *d = (uint32_t *)(void *)(tile + at.d), *sum = (uint32_t *)(void *)(tile + at.sum);
+    for (int g = 0; g < m->depth / PACK_GROUP; g++) {
+        d[g * rows + r] = words[from.d + (size_t)g];
+        sum[g * rows + r] = words[from.sum + (size_t)g];
+    }
+}
+
 void cpu_place_input(const cpu_matrix *m, const uint32_t *words, int r, int n, char *tiles) {
+    if (is_wide(m, n)) {
+        place_wide(m, words, r, wide_rows(m->wide, n), tiles);
+        return;
+    }
     const size_t row_bytes = input_row_bytes(m->kernel->input, m->depth);
     const int first = r / PROJECT_ROWS * PROJECT_ROWS;
     const size_t rows = (size_t)MIN_OF(PROJECT_ROWS, n - first);
@@ -146,7 +266,7 @@ static const float *prologue(const host *h, const plan_op *op, int r, int cols, 
 static const char *make_inputs(host *h, const plan_op *op, const cpu_matrix *m, int ith, int nth) {
     const int n = host_rows(h, op->out);
     char *member = h->workspace + (size_t)ith * cpu_of(h)->member_bytes;
-    char *tiles = h->workspace + (size_t)nth * cpu_of(h)->member_bytes;
+    char *tiles = h->workspace + (size_t)nth * (cpu_of(h)->member_bytes + cpu_of(h)->wide_bytes);
     float *scratch = (float *)(void *)member;
     uint32_t *words = (uint32_t *)(void *)(member + cpu_of(h)->member_bytes / 2);
     if (n == 1) {
@@ -154,8 +274,9 @@ static const char *make_inputs(host *h, const plan_op *op, const cpu_matrix *m, 
         return (const char *)words;
     }
     /* whole tiles when there are enough, so that members do not write into the same lines */
-    const int n_tiles = (n + PROJECT_ROWS - 1) / PROJECT_ROWS;
-    const int unit = n_tiles >= nth ? PROJECT_ROWS : 1;
+    const int tile = is_wide(m, n) ? wide_rows(m->wide, n) : PROJECT_ROWS;
+    const int n_tiles = (n + tile - 1) / tile;
+    const int unit = n_tiles >= nth ? tile : 1;
     int from, to;
     host_share((n + unit - 1) / unit, ith, nth, &from, &to);
     for (int r = from * unit; r < MIN_OF(to * unit, n); r++) {
@@ -174,6 +295,8 @@ void cpu_project(host *h, const plan_op *op, int ith, int nth) {
     const plan_tensor *out = &p->tensors[op->out];
     assert(out->features == m->rows && p->tensors[op->in[0]].features == m->cols);
     project_job j = {.m = m,
+                     .scratch = h->workspace + (size_t)nth * cpu_of(h)->member_bytes +
+                                (size_t)ith * cpu_of(h)->wide_bytes,
                      .x = make_inputs(h, op, m, ith, nth),
                      .n = n,
                      .bias = p->matrices[op->matrix].bias,

@@ -78,16 +78,60 @@ typedef struct project_kernel {
     int panels_many; /* ... of more                               */
 } project_kernel;
 
+/* Matrix units, which take tiles of inputs row by row and panels made ready for them:
+ *
+ *   INPUT_BF16   R rows of bf16 [k], stride bytes apart
+ *   INPUT_INT8   R rows of int8 [k], stride bytes apart; then float d [G][R], float sum [G][R]
+ *
+ * Rows of a power of two bytes would all fall into the same sets of the nearest cache, so each is
+ * a line longer.  The last tile of a step has R rows as well; what is behind the step's rows is
+ * multiplied and thrown away. */
+typedef struct wide_parts { /* of a tile of R rows, in bytes */
+    size_t stride, d, sum, bytes;
+} wide_parts;
+
+static inline wide_parts wide_parts_of(input_kind kind, int k, int rows) {
+    const size_t line = 64, groups = kind == INPUT_INT8 ? (size_t)(k / PACK_GROUP) : 0;
+    const size_t stride = (kind == INPUT_INT8 ? (size_t)k : (size_t)k * 2) + line;
+    const size_t d = (size_t)rows * stride, sum = d + groups * (size_t)rows * 4;
+    return (wide_parts){stride, d, sum, (sum + groups * (size_t)rows * 4 + 63) / 64 * 64};
+}
+
+typedef struct wide_tile {
+    const char *w;      /* first panel, ready */
+    size_t panel_bytes; /* of a ready one */
+    const char *x;      /* a tile of inputs */
+    int depth;          /* of the panel */
+    int from, to;       /* columns of this call; calls of one tile go from 0 to depth */
+    float *out;         /* [rows][panels][16]: overwritten when from is 0, else added to */
+} wide_tile;
+
+typedef void wide_fn(const wide_tile *t, int rows, int panels);
+
+typedef struct project_wide {   /* gives the bits of the project_kernel beside it */
+    wide_fn *run;               /* NULL: this table has none for the format */
+    int rows, panels;           /* of a tile, at most */
+    int at_least;               /* rows of a step for which it is the faster */
+    int chunk;                  /* columns of a call; the depth is a multiple of 32 */
+    size_t (*bytes)(int depth); /* of a ready panel; NULL: panels are taken as they lie */
+    void (*ready)(const char *panel, int depth, char *out);
+    void (*begin)(int rows); /* on the thread, before tiles of so many rows ... */
+    void (*end)(void);       /* ... and after */
+} project_wide;
+
 typedef struct project_table { /* what one source file offers */
     project_kernel kernels[PACK_N_FORMATS];
+    project_wide wides[PACK_N_FORMATS];
     input_fn *inputs[INPUT_N_KINDS];
     read_fn *read;
 } project_table;
 
 extern const project_table cpu_portable_table, cpu_avx2_table, cpu_avx512_table,
-    cpu_avx512_vnni_table, cpu_avx512_bf16_table, cpu_neon_table;
+    cpu_avx512_vnni_table, cpu_avx512_bf16_table, cpu_amx_table, cpu_neon_table;
 
 /* The best kernel these features have for a format; there always is one. */
 const project_kernel *cpu_kernel_find(const cpu_features *f, pack_format format);
+/* The matrix unit's, or NULL; `depth` of the panels. */
+const project_wide *cpu_wide_find(const cpu_features *f, pack_format format, int depth);
 input_fn *cpu_input_find(const cpu_features *f, input_kind kind);
 read_fn *cpu_read_find(const cpu_features *f);

@@ -15,7 +15,11 @@
 
     #include <immintrin.h>
 
-enum { BLOCK = 512 }; /* k per block */
+enum {
+    BLOCK = 512,  /* k per block */
+    FEW_ROWS = 8, /* a step of so many waits for memory ...                              */
+    AHEAD = 1024, /* ... and asks for lines so far ahead, past the 4 KiB hardware stops at */
+};
 
 WEIR_INLINE void tile(const project_tile *t, const int rows, const int panels) {
     const int32_t *x = (const int32_t *)(const void *)t->x;
@@ -27,7 +31,7 @@ WEIR_INLINE void tile(const project_tile *t, const int rows, const int panels) {
             __m512bh w[PROJECT_PANELS];
             WEIR_UNROLL for (int p = 0; p < panels; p++) {
                 const char *panel = t->w + (size_t)p * t->panel_bytes;
-                if (rows == 1) _mm_prefetch(panel + (size_t)k * 32 + 192, _MM_HINT_NTA);
+                if (rows <= FEW_ROWS) _mm_prefetch(panel + (size_t)k * 32 + AHEAD, _MM_HINT_T0);
                 w[p] = (__m512bh)_mm512_load_si512(panel + (size_t)k * 32);
             }
             WEIR_UNROLL for (int r = 0; r < rows; r++) {
