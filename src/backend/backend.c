@@ -3,17 +3,34 @@
  * SPDX-License-Identifier: MIT */
 #include "backend/backend.h"
 
+#include <stdio.h>
 #include <string.h>
 
+/* What may follow the name behind a dash is checked where it is used. */
 const backend_api *backend_find(const char *name, const char **level) {
+    static const backend_api *const all[] = {&backend_cpu, &backend_ref, &backend_cuda};
     *level = NULL;
-    if (!name || strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0) return &backend_cpu;
-    if (strcmp(name, "ref") == 0) return &backend_ref;
-    if (strncmp(name, "cpu-", 4) == 0) {
-        *level = name + 4; /* checked where it is used */
-        return &backend_cpu;
+    if (!name || strcmp(name, "auto") == 0) return &backend_cpu;
+    for (size_t i = 0; i < COUNT_OF(all); i++) {
+        const size_t n = strlen(all[i]->name);
+        if (strncmp(name, all[i]->name, n) != 0 || (name[n] && name[n] != '-')) continue;
+        if (name[n] && all[i] == &backend_ref) return NULL;
+        if (name[n]) *level = name + n + 1;
+        return all[i];
     }
     return NULL;
+}
+
+/* The GPU when there is one that takes the plan. */
+static weir_status open_auto(backend **out, const plan *p, const kv_shape *kv,
+                             const backend_options *o, char reason[BACKEND_REASON],
+                             weir_error *err) {
+    weir_error why = {0};
+    const weir_status status = backend_cuda.open(out, p, kv, o, &why);
+    if (status == WEIR_OK) return WEIR_OK;
+    if (status == WEIR_ERR_CANCELED) return weir_fail(err, status, "%s", why.message);
+    snprintf(reason, BACKEND_REASON, "%.*s", BACKEND_REASON - 1, why.message);
+    return backend_cpu.open(out, p, kv, o, err);
 }
 
 weir_status backend_open(backend **out, const char *name, const plan *p, const kv_shape *kv,
@@ -21,10 +38,12 @@ weir_status backend_open(backend **out, const char *name, const plan *p, const k
     *out = NULL;
     reason[0] = 0;
     backend_options options = *o;
+    options.level = NULL;
+    if (!name || strcmp(name, "auto") == 0) return open_auto(out, p, kv, &options, reason, err);
     const backend_api *api = backend_find(name, &options.level);
     if (!api) {
         return weir_fail(err, WEIR_ERR_ARGUMENT,
-                         "backend %s: not known; known are auto, cpu, cpu-LEVEL, ref", name);
+                         "backend %s: not known; known are auto, cuda, cpu, cpu-LEVEL, ref", name);
     }
     return api->open(out, p, kv, &options, err);
 }

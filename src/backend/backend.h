@@ -53,6 +53,7 @@ typedef struct batch {
 typedef struct backend_options {
     int threads;       /* 0: all */
     const char *level; /* cpu: "avx512", "avx2", "neon", "portable"; NULL: the best there is */
+    const char *cache; /* folder where compiled GPU kernels are kept; NULL: they are not */
     weir_type weights; /* DEFAULT, Q8, Q4 */
     weir_progress progress;
     void *progress_user;
@@ -94,7 +95,7 @@ struct backend {
     const backend_api *api;
 };
 
-extern const backend_api backend_ref, backend_cpu;
+extern const backend_api backend_ref, backend_cpu, backend_cuda;
 
 enum { BACKEND_REASON = 256 };
 
@@ -104,5 +105,5 @@ enum { BACKEND_REASON = 256 };
 weir_status backend_open(backend **out, const char *name, const plan *p, const kv_shape *kv,
                          const backend_options *o, char reason[BACKEND_REASON], weir_error *err);
 
-/* "auto" or NULL, "cpu", "cpu-avx2", "cpu-portable", ..., "ref".  NULL: no such name. */
+/* "auto" or NULL, "cuda", "cpu", "cpu-avx2", "cpu-portable", ..., "ref".  NULL: no such name. */
 const backend_api *backend_find(const char *name, const char **level);

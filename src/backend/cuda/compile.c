@@ -1,0 +1,250 @@
+/* compile.c - NVRTC by dlopen, and the cache of what it made.
+ *
+ * A cache file is a header (magic, hash of what it was made from, size and hash of the code) and
+ * the code; a file that does not fit its header is made again.  Files are written beside their
+ * place and renamed.
+ *
+ * Test: tests/backend/test_cuda_compile.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "backend/cuda/compile.h"
+
+#include "base/file.h"
+
+#include <assert.h>
+#include <dlfcn.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_SOURCES = 32, MAX_PATH = 4096 };
+
+/* X(name, symbol, arguments) */
+#define NVRTC_FUNCTIONS(X)                                                                     \
+    X(error, "nvrtcGetErrorString", const char *, (int result))                                \
+    X(count, "nvrtcGetNumSupportedArchs", int, (int *out))                                     \
+    X(targets, "nvrtcGetSupportedArchs", int, (int *out))                                      \
+    X(create, "nvrtcCreateProgram", int,                                                       \
+      (void **out, const char *source, const char *name, int n, const char *const *texts,      \
+       const char *const *names))                                                              \
+    X(compile, "nvrtcCompileProgram", int, (void *program, int n, const char *const *options)) \
+    X(log_size, "nvrtcGetProgramLogSize", int, (void *program, size_t *out))                   \
+    X(log, "nvrtcGetProgramLog", int, (void *program, char *out))                              \
+    X(code_size, "nvrtcGetCUBINSize", int, (void *program, size_t *out))                       \
+    X(code, "nvrtcGetCUBIN", int, (void *program, char *out))                                  \
+    X(destroy, "nvrtcDestroyProgram", int, (void **program))
+
+typedef struct nvrtc {
+    void *library;
+#define X(name, symbol, result, arguments) result(*name) arguments;
+    NVRTC_FUNCTIONS(X)
+#undef X
+} nvrtc;
+
+static void *open_library(void) {
+    static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so",
+                                        "/usr/local/cuda/lib64/libnvrtc.so"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        if (library) return library;
+    }
+    return NULL;
+}
+
+static weir_status nvrtc_open(nvrtc *out, weir_error *err) {
+    *out = (nvrtc){.library = open_library()};
+    if (!out->library) {
+        return weir_fail(err, WEIR_ERR_DEVICE,
+                         "GPU kernels cannot be compiled: libnvrtc.so.13 or .12 not found");
+    }
+    void *found;
+#define X(name, symbol, result, arguments)                                                  \
+    if (!(found = dlsym(out->library, symbol))) {                                           \
+        dlclose(out->library);                                                              \
+        return weir_fail(err, WEIR_ERR_DEVICE, "libnvrtc has no %s, a newer one is needed", \
+                         symbol);                                                           \
+    }                                                                                       \
+    memcpy(&out->name, &found, sizeof found);
+    NVRTC_FUNCTIONS(X)
+#undef X
+    return WEIR_OK;
+}
+
+bool cuda_nvrtc_is_here(int *newest, weir_error *err) {
+    nvrtc n;
+    if (nvrtc_open(&n, err) != WEIR_OK) return false;
+    int count = 0, targets[64] = {0};
+    *newest = 0;
+    if (n.count(&count) == 0 && count > 0 && count <= (int)COUNT_OF(targets)) n.targets(targets);
+    for (int i = 0; i < count && i < (int)COUNT_OF(targets); i++) {
+        *newest = MAX_OF(*newest, targets[i]);
+    }
+    dlclose(n.library);
+    return true;
+}
+
+void cuda_target(char out[16], int major, int minor) {
+    assert(major >= 0 && major < 100 && minor >= 0 && minor < 10);
+    snprintf(out, 16, "sm_%d%d%s", major, minor, major == 9 ? "a" : "");
+}
+
+/* ---- source */
+
+/* Kernels with what this model fixes written in front. */
+static void write_source(char out[1024], const cuda_options *o) {
+    snprintf(out, 1024,
+             "#define WEIR_FORMATS 0x%x\n"
+             "#define WEIR_HEAD_DIM(w) %d\n"
+             "#define WEIR_KV_TYPE(w) %d\n"
+             "#define WEIR_LANE_PAIRS %d\n"
+             "#include \"walk.cu\"\n"
+             "#include \"rows.cu\"\n",
+             (unsigned)o->formats, o->head_dim, o->kv_type, (o->head_dim + 63) / 64);
+}
+
+/* FNV-1a; a file of the cache is only as trusted as its folder. */
+static uint64_t hash(uint64_t h, const void *data, size_t size) {
+    const uint8_t *p = data;
+    for (size_t i = 0; i < size; i++) h = (h ^ p[i]) * 0x100000001b3u;
+    return h;
+}
+
+static uint64_t hash_text(uint64_t h, const char *text) {
+    return hash(h, text, strlen(text) + 1);
+}
+
+static uint64_t hash_all(const char *source, const char *target) {
+    uint64_t h = hash_text(0xcbf29ce484222325u, source);
+    h = hash_text(h, target);
+    for (const cuda_source *s = cuda_sources; s->name; s++) {
+        h = hash_text(hash_text(h, s->name), s->text);
+    }
+    return h;
+}
+
+/* ---- cache */
+
+typedef struct cache_header {
+    char magic[8];
+    uint64_t made_from, size, code_hash;
+} cache_header;
+
+static const char MAGIC[8] = {'w', 'e', 'i', 'r', 'c', 'u', 'b', '1'};
+
+static bool cache_path(char out[MAX_PATH], const char *folder, uint64_t key) {
+    const int n = snprintf(out, MAX_PATH, "%s/weir-%016" PRIx64 ".cubin", folder, key);
+    return n > 0 && n < MAX_PATH;
+}
+
+static bool read_cache(cuda_image *out, const char *folder, uint64_t key) {
+    char path[MAX_PATH];
+    mapped_file file;
+    cache_header header;
+    if (!cache_path(path, folder, key) || file_map(&file, path, NULL) != WEIR_OK) return false;
+    bool fits = file.size > sizeof header;
+    if (fits) {
+        memcpy(&header, file.data, sizeof header);
+        const uint8_t *code = file.data + sizeof header;
+        fits = memcmp(header.magic, MAGIC, sizeof MAGIC) == 0 && header.made_from == key &&
+               header.size == file.size - sizeof header &&
+               header.code_hash == hash(key, code, header.size) &&
+               buffer_append(&out->code, code, header.size);
+    }
+    file_unmap(&file);
+    return out->cached = fits;
+}
+
+static void write_cache(const cuda_image *image, const char *folder, uint64_t key) {
+    char path[MAX_PATH];
+    file_writer w;
+    cache_header header = {.made_from = key,
+                           .size = image->code.size,
+                           .code_hash = hash(key, image->code.data, image->code.size)};
+    memcpy(header.magic, MAGIC, sizeof MAGIC);
+    mkdir(folder, 0700); /* its parent is the caller's business */
+    if (!cache_path(path, folder, key) || file_create(&w, path, NULL) != WEIR_OK) return;
+    if (file_write(&w, &header, sizeof header, NULL) == WEIR_OK &&
+        file_write(&w, image->code.data, image->code.size, NULL) == WEIR_OK) {
+        (void)file_commit(&w, NULL);
+    } else {
+        file_abandon(&w);
+    }
+}
+
+/* ---- compilation */
+
+/* The first line of the log that says "error". */
+static weir_status fail_with_log(const nvrtc *n, void *program, int result, const char *target,
+                                 weir_error *err) {
+    size_t size = 0;
+    char *log = NULL;
+    if (n->log_size(program, &size) == 0 && size > 0) log = mem_alloc(size + 1);
+    if (log) n->log(program, log);
+    const char *line = log ? strstr(log, "error") : NULL;
+    const int length = line ? (int)strcspn(line, "\n") : 0;
+    const weir_status status =
+        weir_fail(err, WEIR_ERR_DEVICE, "GPU kernels do not compile for %s: %s: %.*s", target,
+                  n->error(result), MIN_OF(length, 300), line ? line : "");
+    mem_free(log);
+    return status;
+}
+
+static weir_status take_code(const nvrtc *n, void *program, cuda_image *out, weir_error *err) {
+    size_t size = 0;
+    int result = n->code_size(program, &size);
+    if (result == 0 && !buffer_reserve(&out->code, size)) {
+        return weir_fail(err, WEIR_ERR_MEMORY, "no memory for %zu bytes of GPU code", size);
+    }
+    if (result == 0) result = n->code(program, out->code.data);
+    if (result != 0) {
+        return weir_fail(err, WEIR_ERR_DEVICE, "NVRTC gives no code: %s", n->error(result));
+    }
+    out->code.size = size;
+    return WEIR_OK;
+}
+
+static weir_status compile(const nvrtc *n, cuda_image *out, const char *source, const char *target,
+                           weir_error *err) {
+    const char *names[MAX_SOURCES], *texts[MAX_SOURCES];
+    int n_sources = 0;
+    for (const cuda_source *s = cuda_sources; s->name; s++, n_sources++) {
+        assert(n_sources < MAX_SOURCES);
+        names[n_sources] = s->name;
+        texts[n_sources] = s->text;
+    }
+    void *program = NULL;
+    int result = n->create(&program, source, "weir.cu", n_sources, texts, names);
+    if (result != 0) {
+        return weir_fail(err, WEIR_ERR_DEVICE, "NVRTC makes no program: %s", n->error(result));
+    }
+    char architecture[48];
+    snprintf(architecture, sizeof architecture, "--gpu-architecture=%s", target);
+    const char *const options[] = {architecture, "--std=c++17"};
+    result = n->compile(program, 2, options);
+    const weir_status status = result == 0 ? take_code(n, program, out, err)
+                                           : fail_with_log(n, program, result, target, err);
+    n->destroy(&program);
+    return status;
+}
+
+weir_status cuda_compile(cuda_image *out, const cuda_options *o, const char *folder,
+                         weir_error *err) {
+    *out = (cuda_image){0};
+    char source[1024];
+    write_source(source, o);
+    const uint64_t key = hash_all(source, o->target);
+    if (folder && read_cache(out, folder, key)) return WEIR_OK;
+    buffer_clear(&out->code);
+    nvrtc n;
+    WEIR_TRY(nvrtc_open(&n, err));
+    const weir_status status = compile(&n, out, source, o->target, err);
+    dlclose(n.library);
+    if (status == WEIR_OK && folder) write_cache(out, folder, key);
+    return status;
+}
+
+void cuda_image_clear(cuda_image *image) {
+    buffer_clear(&image->code);
+    image->cached = false;
+}

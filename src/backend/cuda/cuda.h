@@ -1,0 +1,58 @@
+/* cuda.h - the CUDA back end: one GPU, one plan, everything laid out when it opens.
+ *
+ *   driver.c    libcuda by dlopen, the device            layout.c   memory, stages
+ *   compile.c   kernels by NVRTC, cached                 pack.c     weights into tiles
+ *   upload.c    weights to the device                    store.c    rows out, in and into the pins
+ *   cuda.c      opening, steps                           kernels/   what runs there
+ *
+ * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
+ * one launches it stage by stage.  Levels (cuda-LEVEL) for tests and comparison:
+ *
+ *   ops     stage by stage always: the readable twin of the whole step
+ *   plain   the same with products weight by weight
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "backend/cuda/compile.h"
+#include "backend/cuda/layout.h"
+#include "base/thread.h"
+
+enum { CUDA_STAGINGS = 2, CUDA_STAGING_BYTES = 32 << 20 };
+
+typedef struct cuda {
+    backend base;
+    cuda_driver driver;
+    cuda_device device;
+    cuda_layout layout;
+    cuda_address memory; /* [layout.bytes] */
+    cuda_handle module, walk, copy_rows, pin_row;
+    int n_threads; /* of a block of walk */
+    bool by_stage, plain;
+    unsigned barrier_count; /* arrivals at the grid barrier so far */
+    char *host;             /* pinned: rows and wanted of a step, then logits */
+    size_t rows_at, wanted_at, logits_at, host_bytes;
+    char *staging[CUDA_STAGINGS];      /* pinned; of weights, then of rows of the store */
+    cuda_handle staged[CUDA_STAGINGS]; /* events: the copy out of it is done */
+    backend_sizes sizes;
+    char kernels[128], weight_type[48];
+} cuda;
+
+/* Packs all matrices and copies them to their places. upload.c */
+weir_status cuda_upload_weights(cuda *c, const backend_options *o, weir_error *err);
+
+/* One launch of a kernel over the grid; together: all its blocks run at once. */
+weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, size_t shared_bytes,
+                        void **arguments, weir_error *err);
+
+/* store.c */
+weir_status cuda_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err);
+size_t cuda_row_bytes(const backend *b, bool is_pin);
+weir_status cuda_export_rows(backend *b, int slot, bool is_pin, int row, int n, void *out,
+                             weir_error *err);
+weir_status cuda_import_rows(backend *b, int slot, bool is_pin, int row, int n, const void *in,
+                             weir_error *err);
+
+static inline cuda *cuda_of(backend *b) {
+    return (cuda *)(void *)b;
+}

@@ -1,0 +1,13 @@
+# embed.cmake - kernel sources as a C table.  cmake -D OUT=file -D ROOTS="name=path;..." -P embed.cmake
+set(text "/* Made by embed.cmake. */\n#include \"backend/cuda/compile.h\"\n\n")
+set(table "const cuda_source cuda_sources[] = {\n")
+set(i 0)
+foreach(pair ${FILES})
+    string(REGEX MATCH "^([^=]*)=(.*)$" pair ${pair})
+    file(READ ${CMAKE_MATCH_2} hex HEX)
+    string(APPEND table "    {\"${CMAKE_MATCH_1}\", file_${i}},\n")
+    string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," hex "${hex}")
+    string(APPEND text "static const char file_${i}[] = {${hex}0};\n")
+    math(EXPR i "${i} + 1")
+endforeach()
+file(WRITE ${OUT} "${text}\n${table}    {0, 0}};\n")

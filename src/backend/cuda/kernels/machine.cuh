@@ -1,0 +1,242 @@
+/* machine.cuh - what kernels ask of the machine: one name for each instruction they need.
+ *
+ * Kernels are written in the C that C and C++ share, and touch the GPU through these names only.
+ * tests/backend/cuda_emulator.h has the same names for a CPU, where every thread of a block is a
+ * coroutine, so that kernels are tested where there is no GPU.
+ *
+ * Loads of activations go past the first-level cache (ld.cg): other blocks of the same launch wrote
+ * them.  Weights are read once, by bulk copies on sm_90 and later, by cp.async before.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+typedef unsigned char u8;
+typedef signed char s8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define DEVICE      static __device__ __forceinline__
+#define KERNEL      extern "C" __global__ void __launch_bounds__(256, 1)
+#define PARAM       const __grid_constant__
+#define UNROLL      _Pragma("unroll")
+#define UNROLL_SOME _Pragma("unroll 3")
+
+#define THREAD    ((int)threadIdx.x)
+#define LANE      ((int)(threadIdx.x & 31))
+#define WARP      ((int)(threadIdx.x >> 5))
+#define N_THREADS ((int)blockDim.x)
+#define N_WARPS   ((int)(blockDim.x >> 5))
+#define BLOCK     ((int)blockIdx.x)
+#define BLOCK_Y   ((int)blockIdx.y)
+#define N_BLOCKS  ((int)gridDim.x)
+
+extern __shared__ __align__(128) char shared_bytes[];
+
+DEVICE void block_sync(void) {
+    __syncthreads();
+}
+
+DEVICE void warp_sync(void) {
+    __syncwarp();
+}
+
+DEVICE float shuffle_xor(float x, int mask) {
+    return __shfl_xor_sync(0xffffffffu, x, mask);
+}
+
+/* ---- memory */
+
+DEVICE float load_float(const float *p) {
+    float x;
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(x) : "l"(p) : "memory");
+    return x;
+}
+
+DEVICE unsigned load_acquire(const unsigned *p) {
+    unsigned x;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
+    return x;
+}
+
+DEVICE void add_release(unsigned *p, unsigned x) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(x) : "memory");
+}
+
+/* Adds 1 and returns what was there; orders what this thread saw before and sees after. */
+DEVICE unsigned take_ticket(unsigned *p) {
+    unsigned x;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(x) : "l"(p) : "memory");
+    return x;
+}
+
+DEVICE void memory_fence(void) {
+    __threadfence();
+}
+
+DEVICE void spin(void) {
+    /* the load that spins is slow enough */
+}
+
+DEVICE void load_16(u32 out[4], const void *p) {
+    const uint4 x = *(const uint4 *)p;
+    out[0] = x.x, out[1] = x.y, out[2] = x.z, out[3] = x.w;
+}
+
+DEVICE void load_8(u32 out[2], const void *p) {
+    const uint2 x = *(const uint2 *)p;
+    out[0] = x.x, out[1] = x.y;
+}
+
+/* ---- numbers */
+
+DEVICE float float_of_f16(u32 half) {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"((u16)half));
+    return x;
+}
+
+DEVICE float float_of_bf16(u32 half) {
+    return __uint_as_float(half << 16);
+}
+
+DEVICE u32 f16_of_float(float x) {
+    u16 half;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(x));
+    return half;
+}
+
+DEVICE u32 bf16_of_float(float x) {
+    u16 half;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(half) : "f"(x));
+    return half;
+}
+
+DEVICE u32 bits_of_float(float x) {
+    return __float_as_uint(x);
+}
+
+DEVICE float float_of_bits(u32 x) {
+    return __uint_as_float(x);
+}
+
+/* Sine and cosine of phase / 2^63 half turns. */
+DEVICE void sine_cosine(long long phase, float *sine, float *cosine) {
+    const float half_turns = (float)(phase >> 32) * 4.656612873077393e-10f; /* 2^-31 */
+    sincospif(half_turns, sine, cosine);
+}
+
+/* ---- matrix instruction */
+
+/* Two bytes of a word as two f16, each less `bias`; which: bytes 0 and 1, or 2 and 3.  Exact: 1024
+ * and a byte have one spelling, and so have their differences from 1024 + bias. */
+DEVICE u32 f16_of_bytes(u32 word, int which, int bias) {
+    const u32 both = __byte_perm(word, 0x64646464u, which ? 0x4342 : 0x4140);
+    const u32 less = (0x6400u + (u32)bias) * 0x10001u;
+    u32 out;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(both), "r"(less));
+    return out;
+}
+
+/* The nibbles at bits 0 and 16 of a word as two f16, each less `bias`. */
+DEVICE u32 f16_of_nibbles(u32 word, int bias) {
+    const u32 both = (word & 0x000f000fu) | 0x64006400u;
+    const u32 less = (0x6400u + (u32)bias) * 0x10001u;
+    u32 out;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(both), "r"(less));
+    return out;
+}
+
+/* c [16][8] += a [16][16] b [16][8], lanes hold what PTX says for m16n8k16. */
+DEVICE void multiply_f16(float c[4], const u32 a[4], const u32 b[2]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+DEVICE void multiply_bf16(float c[4], const u32 a[4], const u32 b[2]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* ---- copies into shared memory that run beside the computation; called by whole warps */
+
+DEVICE u32 shared_address(const void *p) {
+    return (u32)__cvta_generic_to_shared(p);
+}
+
+#if __CUDA_ARCH__ >= 900
+
+DEVICE void gate_open(u64 *gate) {
+    if (LANE == 0) {
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(gate))
+                     : "memory");
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    }
+    __syncwarp();
+}
+
+/* Starts a copy of `bytes` (a multiple of 16); the gate passes when it is there. */
+DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
+    if (LANE == 0) {
+        asm volatile(
+            "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(gate)),
+            "r"(bytes)
+            : "memory");
+        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                     "[%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
+                     "l"(from), "r"(bytes), "r"(shared_address(gate))
+                     : "memory");
+    }
+}
+
+/* An empty copy keeps the count of copies in step where copies are counted. */
+DEVICE void copy_nothing(void) {}
+
+/* Waits for the copy of round `round` (0, 1, ...) through this gate. */
+DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
+    u32 done = 0;
+    while (!done) {
+        asm volatile("{\n.reg .pred p;\n"
+                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(done)
+                     : "r"(shared_address(gate)), "r"(round & 1)
+                     : "memory");
+    }
+}
+
+#else
+
+DEVICE void gate_open(u64 *gate) {}
+
+DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
+    for (int i = LANE * 16; i < bytes; i += 512) {
+        asm volatile(
+            "cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address((char *)to + i)),
+            "l"((const char *)from + i)
+            : "memory");
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+DEVICE void copy_nothing(void) {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* All but the youngest `slots - 1` groups of copies are there. */
+DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
+    switch (slots) {
+    case 2: asm volatile("cp.async.wait_group 1;" ::: "memory"); break;
+    case 3: asm volatile("cp.async.wait_group 2;" ::: "memory"); break;
+    case 4: asm volatile("cp.async.wait_group 3;" ::: "memory"); break;
+    default: asm volatile("cp.async.wait_group 4;" ::: "memory"); break; /* 5 and more */
+    }
+    __syncwarp();
+}
+
+#endif

@@ -1,0 +1,122 @@
+/* store.cuh - keys and values of the sessions on the device, laid out as kv.h draws it.
+ *
+ * Elements come in pairs, so that a lane loads at least two bytes; head_dim is even.  INT8 has a
+ * scale for each head and row: x = scale * q, scale = max |x| / 127, as kv.c makes it.
+ *
+ * CPU twin: kv.c.  Test: tests/backend/test_cuda_attend.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#ifndef WEIR_HEAD_DIM
+    #define WEIR_HEAD_DIM(w) ((w)->head_dim)
+    #define WEIR_KV_TYPE(w)  ((w)->kv_type)
+    #define WEIR_LANE_PAIRS  CUDA_MAX_PAIRS
+#endif
+
+typedef struct store_rows { /* rows of one head: keys or values, pins or ring */
+    char *at;               /* [..][head_dim] of type */
+    float *scales;          /* [..], INT8 */
+    int type;
+} store_rows;
+
+DEVICE int store_type_bytes(int type) {
+    return type == CUDA_KV_F32 ? 4 : type == CUDA_KV_INT8 ? 1 : 2;
+}
+
+DEVICE store_rows store_of(const cuda_world *w, int slot, int layer, bool is_pin, int is_v,
+                           int head) {
+    char *at = (char *)w->kv + (u64)slot * w->slot_bytes + (u64)layer * w->layer_bytes;
+    const int part = is_v * w->n_kv_heads + head;
+    store_rows out;
+    out.scales = (float *)(at + w->scale_at) + (u64)part * (u64)w->ring;
+    out.type = is_pin ? w->pin_type : WEIR_KV_TYPE(w);
+    out.at = is_pin ? at + (u64)part * w->pin_head_bytes
+                    : at + w->ring_at + (u64)part * w->ring_head_bytes;
+    return out;
+}
+
+/* Pair i of a row, before INT8's scale. */
+DEVICE void store_pair(const store_rows *s, u64 row_at, int i, float out[2]) {
+    const u64 at = row_at + 2 * (u64)i;
+    if (s->type == CUDA_KV_F32) {
+        u32 words[2];
+        load_8(words, s->at + at * 4);
+        out[0] = float_of_bits(words[0]);
+        out[1] = float_of_bits(words[1]);
+    } else if (s->type == CUDA_KV_INT8) {
+        const s8 *p = (const s8 *)s->at + at;
+        out[0] = (float)p[0];
+        out[1] = (float)p[1];
+    } else {
+        const u32 word = *(const u32 *)(s->at + at * 2);
+        out[0] =
+            s->type == CUDA_KV_BF16 ? float_of_bf16(word & 0xffff) : float_of_f16(word & 0xffff);
+        out[1] = s->type == CUDA_KV_BF16 ? float_of_bf16(word >> 16) : float_of_f16(word >> 16);
+    }
+}
+
+DEVICE void store_put(const store_rows *s, u64 at, float x, float inverse) {
+    if (s->type == CUDA_KV_F32) {
+        ((float *)s->at)[at] = x;
+    } else if (s->type == CUDA_KV_INT8) {
+        ((s8 *)s->at)[at] = (s8)rintf(x * inverse);
+    } else {
+        ((u16 *)s->at)[at] = (u16)(s->type == CUDA_KV_BF16 ? bf16_of_float(x) : f16_of_float(x));
+    }
+}
+
+/* Feature d of a head whose features are x, rotated. */
+DEVICE float rotated(const cuda_world *w, const float *x, int d, const float *cosines,
+                     const float *sines) {
+    const int pairs = w->pairs;
+    const float v = load_float(x + d);
+    if (d >= 2 * pairs) return v;
+    const int i = w->interleaved ? d / 2 : d % pairs;
+    const bool is_second = w->interleaved ? d % 2 : d >= pairs;
+    const float other = load_float(x + (w->interleaved ? d ^ 1
+                                        : is_second    ? d - pairs
+                                                       : d + pairs));
+    const float c = load_float(cosines + i), s = load_float(sines + i);
+    return is_second ? v * c + other * s : v * c - other * s;
+}
+
+/* Puts a head's key, rotated, or value into row `at`; a warp. */
+DEVICE void store_head(const cuda_world *w, const store_rows *to, int at, const float *x,
+                       const float *cosines, const float *sines) {
+    const int hd = WEIR_HEAD_DIM(w);
+    float most = 0;
+    if (to->type == CUDA_KV_INT8) {
+        for (int d = LANE; d < hd; d += 32) {
+            const float v = cosines ? rotated(w, x, d, cosines, sines) : load_float(x + d);
+            most = fmaxf(most, fabsf(v));
+        }
+        most = warp_max(most);
+        if (LANE == 0) to->scales[at] = most / 127;
+    }
+    const float inverse = most > 0 ? 127 / most : 0;
+    for (int d = LANE; d < hd; d += 32) {
+        const float v = cosines ? rotated(w, x, d, cosines, sines) : load_float(x + d);
+        store_put(to, (u64)at * (u64)hd + (u64)d, v, inverse);
+    }
+}
+
+/* Key and value of batch row r, one head; a warp. */
+DEVICE void store_row(const cuda_world *w, const cuda_stage *s, int r, int head) {
+    const cuda_row *row = (const cuda_row *)w->rows + r;
+    const int at = row->is_pin ? row->p : (int)(row->pos % (u64)w->ring);
+    const u64 phase = (u64)r * (u64)w->pairs;
+    const float *cosines = (const float *)(row->is_pin ? w->cos_pin : w->cos_pos) + phase;
+    const float *sines = (const float *)(row->is_pin ? w->sin_pin : w->sin_pos) + phase;
+    const store_rows keys = store_of(w, row->slot, s->layer, row->is_pin, 0, head);
+    const store_rows values = store_of(w, row->slot, s->layer, row->is_pin, 1, head);
+    const int x = head * WEIR_HEAD_DIM(w);
+    store_head(w, &keys, at, row_of(&s->in2, r) + x, cosines, sines);
+    store_head(w, &values, at, row_of(&s->v, r) + x, (const float *)0, (const float *)0);
+}
+
+DEVICE void store_all(const cuda_world *w, const cuda_stage *s) {
+    for (int i = BLOCK * N_WARPS + WARP; i < w->n * w->n_kv_heads; i += N_BLOCKS * N_WARPS) {
+        store_row(w, s, i / w->n_kv_heads, i % w->n_kv_heads);
+    }
+}

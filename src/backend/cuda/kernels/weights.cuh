@@ -1,0 +1,296 @@
+/* weights.cuh - packed weights: one at a time, and a block at a time on the matrix units.
+ *
+ *   tile [16 rows, depth]: blocks along k.  Levels lie in units of 512 bytes, 16 for each lane, so
+ *   that what a lane loads is its part of the instruction m16n8k16: rows r = lane / 4 and r + 8,
+ *   four k from 4c on, c = lane % 4 (fragment slots 2c, 2c+1, 2c+8, 2c+9 stand for k 4c .. 4c+3,
+ *   for weights and inputs alike).
+ *
+ *     unit     k    words of a lane
+ *     halves   16   r: k 4c,+1 | r+8: the same | r: k 4c+2,+3 | r+8: the same
+ *     bytes    32   r: k 4c..+3 | r+8 | r: k 16+4c..+3 | r+8
+ *     nibbles  64   r: k 4c..+3 low, 16+4c..+3 high, bytes in order 0 2 1 3 | r+8 | the same of the
+ *                   second 32 k
+ *
+ *   format       block: k, bytes   what
+ *   F32          16, 1024          f32 [16 k][16 rows]
+ *   F16, BF16    16, 512           a unit of halves
+ *   Q8, Q8M      64, 1088, 1152    2 units of bytes (Q8: level + 128), f16 d [2][16], M: m [2][16]
+ *   Q4, Q4M      64, 576, 640      1 unit of nibbles (Q4: level + 8), f16 d [2][16], M: m [2][16]
+ *   K4           256, 2368         f16 d [16], dmin [16], u8 sc [8][16], mn [8][16], 4 of nibbles
+ *   K5           256, 4416         the same, 8 units of bytes
+ *   K6           256, 4416         f16 d [16], 32 bytes, s8 sc [16][16], 8 of bytes (level + 32)
+ *
+ * Levels are small integers, exact in f16; products are summed by the matrix units in f32 over one
+ * group, then scaled and added in f32, so packed weights lose nothing.  An input is two f16 (or
+ * bf16) numbers, hi + lo, in neighbouring columns: what is left of 22 (or 16) bits of it.
+ *
+ * CPU twin: cpu/pack.c.  Test: tests/backend/test_cuda_project.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#ifndef WEIR_FORMATS
+    #define WEIR_FORMATS 0xffff /* formats that this model has */
+#endif
+#define HAS_FORMAT(f) ((WEIR_FORMATS) >> (f)&1)
+
+enum { UNIT = 512, K_LEVELS = 320 };
+
+/* ---- one weight */
+
+DEVICE float half_at(const char *p, int format) {
+    const u32 half = *(const u16 *)p;
+    return format == CUDA_BF16 ? float_of_bf16(half) : float_of_f16(half);
+}
+
+/* Level of row r, k < 32 of a unit of bytes. */
+DEVICE int byte_at(const char *unit, int r, int k) {
+    const int lane = r % 8 * 4 + k % 16 / 4, word = k / 16 * 2 + r / 8;
+    return ((const u8 *)unit)[lane * 16 + word * 4 + k % 4];
+}
+
+/* Level of row r, k < 64 of a unit of nibbles. */
+DEVICE int nibble_at(const char *unit, int r, int k) {
+    const int lane = r % 8 * 4 + k % 16 / 4, word = k / 32 * 2 + r / 8;
+    const int byte = k % 4 == 1 ? 2 : k % 4 == 2 ? 1 : k % 4;
+    const int pair = ((const u8 *)unit)[lane * 16 + word * 4 + byte];
+    return k % 32 < 16 ? pair & 15 : pair >> 4;
+}
+
+/* Row r, k < 256 of a K block. */
+DEVICE float super_at(const char *block, int format, int r, int k) {
+    const float d = half_at(block + 2 * r, CUDA_F16);
+    if (format == CUDA_K6) {
+        const float scale = d * (float)((const s8 *)block)[64 + k / 16 * 16 + r];
+        return scale * (float)(byte_at(block + K_LEVELS + k / 32 * UNIT, r, k % 32) - 32);
+    }
+    const float low = half_at(block + 32 + 2 * r, CUDA_F16);
+    const float scale = d * (float)((const u8 *)block)[64 + k / 32 * 16 + r];
+    const float least = low * (float)((const u8 *)block)[192 + k / 32 * 16 + r];
+    const int level = format == CUDA_K4 ? nibble_at(block + K_LEVELS + k / 64 * UNIT, r, k % 64)
+                                        : byte_at(block + K_LEVELS + k / 32 * UNIT, r, k % 32);
+    return scale * (float)level - least;
+}
+
+DEVICE float weight_at(const cuda_matrix *m, int row, int k) {
+    const char *block = (const char *)m->tiles + (u64)(row / CUDA_TILE) * m->tile_bytes +
+                        (u64)(k / m->block_span) * (u64)m->block_bytes;
+    const int r = row % CUDA_TILE, at = k % m->block_span;
+    float d, low = 0;
+    switch (m->format) {
+    case CUDA_F32: return ((const float *)block)[at * CUDA_TILE + r];
+    case CUDA_F16:
+    case CUDA_BF16: {
+        const int lane = r % 8 * 4 + at / 4, word = at % 4 / 2 * 2 + r / 8;
+        return half_at(block + lane * 16 + word * 4 + at % 2 * 2, m->format);
+    }
+    case CUDA_Q8:
+    case CUDA_Q8M:
+        d = half_at(block + 2 * UNIT + at / 32 * 32 + 2 * r, CUDA_F16);
+        if (m->format == CUDA_Q8M)
+            low = half_at(block + 2 * UNIT + 64 + at / 32 * 32 + 2 * r, CUDA_F16);
+        return d * (float)(byte_at(block + at / 32 * UNIT, r, at % 32) -
+                           (m->format == CUDA_Q8 ? 128 : 0)) +
+               low;
+    case CUDA_Q4:
+    case CUDA_Q4M:
+        d = half_at(block + UNIT + at / 32 * 32 + 2 * r, CUDA_F16);
+        if (m->format == CUDA_Q4M)
+            low = half_at(block + UNIT + 64 + at / 32 * 32 + 2 * r, CUDA_F16);
+        return d * (float)(nibble_at(block, r, at) - (m->format == CUDA_Q4 ? 8 : 0)) + low;
+    default: return super_at(block, m->format, r, at);
+    }
+}
+
+/* ---- inputs of a product, made by input.cuh */
+
+typedef struct input_view {
+    const u32 *words;  /* [depth / 16][stride][16]: hi [16], lo [16] halves; F32: 16 floats */
+    const float *sums; /* [depth / 32][sum_stride], of formats with minima */
+    int tokens;        /* valid ones, from the first */
+    int stride, sum_stride;
+} input_view;
+
+/* This lane's part of B: k of step k16, columns of tokens 4 * group .. + 3. */
+DEVICE void load_input(u32 b[2], const input_view *x, int k16, int group) {
+    const int token = group * CUDA_TOKENS + LANE / 8;
+    b[0] = b[1] = 0;
+    if (token < x->tokens) {
+        load_8(b, x->words + ((u64)k16 * (u64)x->stride + (u64)token) * 16 + LANE / 4 % 2 * 8 +
+                      LANE % 4 * 2);
+    }
+}
+
+DEVICE float load_sum(const input_view *x, int k32, int group) {
+    const int token = group * CUDA_TOKENS + LANE % 4;
+    return token < x->tokens ? x->sums[(u64)k32 * (u64)x->sum_stride + (u64)token] : 0;
+}
+
+/* ---- a block on the matrix units; sums [groups][4]: hi and lo columns of a token, rows r, r+8 */
+
+typedef struct group_scale { /* of rows r and r + 8 */
+    float d[2], low[2];
+} group_scale;
+
+DEVICE void add_scaled(float all[4], const float now[4], const group_scale *s, float sum) {
+    all[0] += s->d[0] * now[0] - s->low[0] * sum;
+    all[1] += s->d[0] * now[1];
+    all[2] += s->d[1] * now[2] - s->low[1] * sum;
+    all[3] += s->d[1] * now[3];
+}
+
+/* 32 k, or with n_steps 1 the 16 of K6: levels as f16 in a. */
+DEVICE void multiply_levels(const u32 a[2][4], int n_steps, const group_scale *s, bool has_low,
+                            const input_view *x, int k16, int groups, float all[][4]) {
+    UNROLL for (int g = 0; g < groups; g++) {
+        float now[4] = {0, 0, 0, 0};
+        u32 b[2];
+        UNROLL for (int step = 0; step < n_steps; step++) {
+            load_input(b, x, k16 + step, g);
+            multiply_f16(now, a[step], b);
+        }
+        add_scaled(all[g], now, s, has_low ? load_sum(x, k16 / 2, g) : 0);
+    }
+}
+
+DEVICE void levels_of_bytes(u32 a[2][4], const u32 words[4], int bias) {
+    UNROLL for (int i = 0; i < 8; i++) {
+        a[i / 4][i % 4] = f16_of_bytes(words[i / 4 * 2 + i % 2], i % 4 / 2, bias);
+    }
+}
+
+/* which: the first or the second 32 k. */
+DEVICE void levels_of_nibbles(u32 a[2][4], const u32 words[4], int which, int bias) {
+    UNROLL for (int i = 0; i < 8; i++) {
+        const u32 word = words[which * 2 + i % 2] >> (i / 4 * 4 + i % 4 / 2 * 8);
+        a[i / 4][i % 4] = f16_of_nibbles(word, bias);
+    }
+}
+
+/* d at p [2][16], with minima (-low) 64 bytes behind. */
+DEVICE group_scale load_scale(const char *p, int group, bool has_low) {
+    group_scale s;
+    UNROLL for (int i = 0; i < 2; i++) {
+        const char *at = p + group * 32 + (LANE / 4 + 8 * i) * 2;
+        s.d[i] = half_at(at, CUDA_F16);
+        s.low[i] = has_low ? -half_at(at + 64, CUDA_F16) : 0;
+    }
+    return s;
+}
+
+DEVICE group_scale load_super_scale(const char *block, int format, int group) {
+    group_scale s;
+    UNROLL for (int i = 0; i < 2; i++) {
+        const int r = LANE / 4 + 8 * i;
+        const float d = half_at(block + 2 * r, CUDA_F16);
+        if (format == CUDA_K6) {
+            s.d[i] = d * (float)((const s8 *)block)[64 + group * 16 + r];
+            s.low[i] = 0;
+        } else {
+            s.d[i] = d * (float)((const u8 *)block)[64 + group * 16 + r];
+            s.low[i] = half_at(block + 32 + 2 * r, CUDA_F16) *
+                       (float)((const u8 *)block)[192 + group * 16 + r];
+        }
+    }
+    return s;
+}
+
+DEVICE void multiply_halves(const char *block, int format, const input_view *x, int k16, int groups,
+                            float all[][4]) {
+    u32 a[4], b[2];
+    load_16(a, block + LANE * 16);
+    UNROLL for (int g = 0; g < groups; g++) {
+        load_input(b, x, k16, g);
+        if (format == CUDA_BF16) {
+            multiply_bf16(all[g], a, b);
+        } else {
+            multiply_f16(all[g], a, b);
+        }
+    }
+}
+
+/* Q8, Q8M, Q4, Q4M: 64 k. */
+DEVICE void multiply_groups(const char *block, int format, const input_view *x, int k16, int groups,
+                            float all[][4]) {
+    const bool is_byte = format == CUDA_Q8 || format == CUDA_Q8M;
+    const bool has_low = format == CUDA_Q8M || format == CUDA_Q4M;
+    const int bias = format == CUDA_Q8 ? 128 : format == CUDA_Q4 ? 8 : 0;
+    u32 words[4], a[2][4];
+    if (!is_byte) load_16(words, block + LANE * 16);
+    UNROLL for (int group = 0; group < 2; group++) {
+        const group_scale s = load_scale(block + (is_byte ? 2 * UNIT : UNIT), group, has_low);
+        if (is_byte) {
+            load_16(words, block + group * UNIT + LANE * 16);
+            levels_of_bytes(a, words, bias);
+        } else {
+            levels_of_nibbles(a, words, group, bias);
+        }
+        multiply_levels(a, 2, &s, has_low, x, k16 + 2 * group, groups, all);
+    }
+}
+
+/* K4, K5, K6: 256 k. */
+DEVICE void multiply_super(const char *block, int format, const input_view *x, int k16, int groups,
+                           float all[][4]) {
+    u32 words[4], a[2][4];
+    for (int group = 0; group < 8; group++) {
+        if (format != CUDA_K4) {
+            load_16(words, block + K_LEVELS + group * UNIT + LANE * 16);
+            levels_of_bytes(a, words, format == CUDA_K6 ? 32 : 0);
+        } else if (group % 2 == 0) {
+            load_16(words, block + K_LEVELS + group / 2 * UNIT + LANE * 16);
+            levels_of_nibbles(a, words, 0, 0);
+        } else {
+            levels_of_nibbles(a, words, 1, 0);
+        }
+        if (format == CUDA_K6) {
+            UNROLL for (int half = 0; half < 2; half++) {
+                const group_scale s = load_super_scale(block, format, 2 * group + half);
+                multiply_levels(a + half, 1, &s, false, x, k16 + 2 * group + half, groups, all);
+            }
+        } else {
+            const group_scale s = load_super_scale(block, format, group);
+            multiply_levels(a, 2, &s, true, x, k16 + 2 * group, groups, all);
+        }
+    }
+}
+
+/* Blocks [first, first + n) of a tile, which lie at `at`; x starts at block x_first. */
+#define MULTIPLY_EACH(FORMAT, span, bytes, multiply)                                             \
+    case FORMAT:                                                                                 \
+        if (HAS_FORMAT(FORMAT)) {                                                                \
+            UNROLL_SOME for (int i = 0; i < n; i++) {                                            \
+                multiply(at + i * (bytes), FORMAT, x, (first + i) * ((span) / 16), groups, all); \
+            }                                                                                    \
+        }                                                                                        \
+        break
+
+DEVICE void multiply_blocks(int format, const char *at, int first, int n, const input_view *x,
+                            int groups, float all[][4]) {
+    switch (format) {
+        MULTIPLY_EACH(CUDA_F16, 16, 512, multiply_halves);
+        MULTIPLY_EACH(CUDA_BF16, 16, 512, multiply_halves);
+        MULTIPLY_EACH(CUDA_Q8, 64, 1088, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q8M, 64, 1152, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q4, 64, 576, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q4M, 64, 640, multiply_groups);
+        MULTIPLY_EACH(CUDA_K4, 256, 2368, multiply_super);
+        MULTIPLY_EACH(CUDA_K5, 256, 4416, multiply_super);
+        MULTIPLY_EACH(CUDA_K6, 256, 4416, multiply_super);
+    default: break;
+    }
+}
+
+/* F32: lane l sums rows 4 * (l % 4) .. + 3 over k = l / 4 (mod 8); sums [tokens][4]. */
+DEVICE void multiply_floats(const char *at, int first, int n, const input_view *x,
+                            float all[CUDA_TOKENS][4]) {
+    for (int i = 0; i < 2 * n; i++) {
+        const float *w = (const float *)at + (i * 8 + LANE / 4) * CUDA_TILE + LANE % 4 * 4;
+        const int k = first * 16 + i * 8 + LANE / 4;
+        UNROLL for (int t = 0; t < CUDA_TOKENS; t++) {
+            if (t >= x->tokens) continue;
+            const float v = float_of_bits(x->words[(k / 16 * x->stride + t) * 16 + k % 16]);
+            UNROLL for (int j = 0; j < 4; j++) all[t][j] += w[j] * v;
+        }
+    }
+}

@@ -1,0 +1,315 @@
+/* layout.c - places what the device holds, resolves the plan into stages.
+ *
+ * Test: tests/backend/test_cuda_layout.c (no two regions overlap, nothing is left out).
+ *
+ * SPDX-License-Identifier: MIT */
+#include "backend/cuda/layout.h"
+
+#include "base/arena.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { ALIGN = 256, RECORD_BYTES = 8 << 20, MIN_SLOTS = 2, GOOD_SLOTS = 4, MAX_SLOTS = 16 };
+
+_Static_assert((int)CUDA_KV_F32 == (int)WEIR_F32 && (int)CUDA_KV_F16 == (int)WEIR_F16 &&
+                   (int)CUDA_KV_BF16 == (int)WEIR_BF16 && (int)CUDA_KV_INT8 == (int)WEIR_INT8,
+               "types of stage.h and weir.h");
+_Static_assert((int)CUDA_SILU == (int)NN_SILU && (int)CUDA_GELU == (int)NN_GELU &&
+                   (int)CUDA_GELU_TANH == (int)NN_GELU_TANH && (int)CUDA_RELU == (int)NN_RELU,
+               "activations of stage.h and nn.h");
+_Static_assert((int)CUDA_PLAIN == (int)PLAN_PLAIN && (int)CUDA_NORM == (int)PLAN_NORM &&
+                   (int)CUDA_GATE == (int)PLAN_GATE && (int)CUDA_ACT == (int)PLAN_ACT,
+               "prologues of stage.h and plan.h");
+
+/* ---- placing */
+
+static cuda_address place(cuda_layout *l, const char *name, size_t bytes) {
+    const size_t padded = size_add(bytes, ALIGN - 1) / ALIGN * ALIGN;
+    const cuda_address at = l->base + l->bytes;
+    assert(l->n_regions < l->most_regions);
+    l->regions[l->n_regions++] = (cuda_region){.name = name, .at = at, .bytes = bytes};
+    l->bytes = size_add(l->bytes, padded);
+    return at;
+}
+
+/* A vector of floats or integers that the host has; 0 when it has none. */
+static cuda_address place_vector(cuda_layout *l, const char *name, const void *from, size_t bytes) {
+    if (!from || !bytes) return 0;
+    const cuda_address at = place(l, name, bytes);
+    assert(l->n_uploads < l->most_uploads);
+    l->uploads[l->n_uploads++] = (cuda_upload){.to = at, .from = from, .bytes = bytes};
+    return at;
+}
+
+/* ---- matrices */
+
+static bool is_float(tensor_type type) {
+    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
+}
+
+static int root_of(const plan *p, int i) {
+    while (p->matrices[i].shared_with >= 0) i = p->matrices[i].shared_with;
+    return i;
+}
+
+/* What matrix i is packed from: as cpu/matrix.c chooses, so that --weights means the same. */
+static tensor_type packed_type(const plan *p, int root, weir_type wanted) {
+    const plan_matrix *m = &p->matrices[root];
+    bool is_product = false, is_head = false;
+    for (int i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind != NN_PROJECT || root_of(p, p->ops[i].matrix) != root) continue;
+        is_product = true;
+        if (p->ops[i].out == p->logits) is_head = true;
+    }
+    if (wanted == WEIR_TYPE_DEFAULT || !is_product || !is_float(m->type)) return m->type;
+    if (m->cols % PACK_GROUP) return m->type;
+    return wanted == WEIR_Q8 || is_head ? TENSOR_Q8_0 : TENSOR_Q4_0;
+}
+
+static void place_matrices(cuda_layout *l, weir_type wanted) {
+    const plan *p = l->plan;
+    for (int i = 0; i < p->n_matrices; i++) {
+        const plan_matrix *m = &p->matrices[i];
+        cuda_weights *to = &l->weights[i];
+        const int root = root_of(p, i);
+        to->type = packed_type(p, root, wanted);
+        to->is_owner = root == i;
+        cuda_shape(&to->matrix, pack_format_of(to->type), m->rows, m->cols);
+        l->formats |= 1 << to->matrix.format;
+        const size_t bytes = size_mul((size_t)to->matrix.n_tiles, (size_t)to->matrix.tile_bytes);
+        to->matrix.tiles = to->is_owner ? place(l, m->name, bytes) : l->weights[root].matrix.tiles;
+        to->matrix.bias = place_vector(l, "bias", m->bias, (size_t)m->rows * sizeof(float));
+    }
+}
+
+/* ---- stages */
+
+static cuda_tensor tensor_of(const cuda_layout *l, int t) {
+    if (t < 0 || t == l->plan->ids) return (cuda_tensor){0};
+    const plan_tensor *x = &l->plan->tensors[t], *base = &l->plan->tensors[x->base];
+    return (cuda_tensor){
+        .at = l->arena_at + base->offset + (cuda_address)x->column * sizeof(float),
+        .stride = base->stride,
+        .features = x->features,
+        .selected = x->selected,
+    };
+}
+
+static cuda_norm norm_of(cuda_layout *l, const plan_norm *n) {
+    const size_t bytes = (size_t)n->group * sizeof(float);
+    return (cuda_norm){.weight = place_vector(l, "norm", n->weight, bytes),
+                       .bias = place_vector(l, "norm", n->bias, bytes),
+                       .eps = n->eps,
+                       .group = n->group,
+                       .is_layer = n->is_layer};
+}
+
+static cuda_stage stage_of(cuda_layout *l, const plan_op *op) {
+    cuda_stage s = {.kind = (int)op->kind,
+                    .barrier = 1,
+                    .in = tensor_of(l, op->n_in > 0 ? op->in[0] : -1),
+                    .in2 = tensor_of(l, op->n_in > 1 ? op->in[1] : -1),
+                    .v = tensor_of(l, op->v),
+                    .residual = tensor_of(l, op->residual),
+                    .out = tensor_of(l, op->out),
+                    .prologue = (int)op->prologue,
+                    .act = (int)op->act,
+                    .bound = op->bound};
+    if (op->matrix >= 0) s.matrix = l->weights[op->matrix].matrix;
+    if (op->kind == NN_NORMALIZE || (op->kind == NN_PROJECT && op->prologue == PLAN_NORM)) {
+        s.norm = norm_of(l, &op->norm);
+    }
+    if (op->kind == NN_ATTEND) {
+        s.layer = op->attention.layer;
+        s.scale = op->attention.scale;
+    }
+    return s;
+}
+
+/* Phases come first and need no barrier after them: only attention reads them. */
+static void make_stages(cuda_layout *l) {
+    const plan *p = l->plan;
+    if (p->rope.pairs) l->stages[l->n_stages++] = (cuda_stage){.kind = CUDA_PHASES};
+    for (int i = 0; i < p->n_ops; i++) {
+        cuda_stage s = stage_of(l, &p->ops[i]);
+        if (i == 0) s.barrier = 0;
+        if (p->ops[i].kind == NN_ATTEND) {
+            l->stages[l->n_stages] = s;
+            l->stages[l->n_stages++].kind = CUDA_STORE;
+        }
+        l->stages[l->n_stages++] = s;
+    }
+}
+
+/* ---- a block's shared memory */
+
+static size_t input_bytes(const cuda_layout *l, int pass, int n_warps, int *sums) {
+    const plan *p = l->plan;
+    size_t depth = 0;
+    for (int i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind != NN_PROJECT) continue;
+        const cuda_matrix *m = &l->weights[p->ops[i].matrix].matrix;
+        depth = MAX_OF(depth, (size_t)m->n_blocks * (size_t)m->block_span);
+    }
+    const size_t hd = (size_t)p->attention.head_dim;
+    const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 2) * CUDA_HEADS * (hd + 2);
+    *sums = (int)((depth / 32 + 1) * (size_t)pass * sizeof(float));
+    return MAX_OF((size_t)pass * depth, look) * sizeof(float);
+}
+
+static int up_to(size_t x, size_t unit) {
+    return (int)((x + unit - 1) / unit * unit);
+}
+
+/* False when not even the fewest slots fit. */
+static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int least_slots) {
+    cuda_shared *s = &l->world.shared;
+    int sums;
+    const size_t input = input_bytes(l, pass, n_warps, &sums);
+    const size_t parts = 2 * CUDA_SLICES * CUDA_TOKENS * CUDA_TILE * sizeof(float);
+    const size_t fixed = parts + input + (size_t)sums + 256 + 1024 + 4 * 128;
+    const size_t slot = (size_t)n_warps * (CUDA_SLOT + sizeof(uint64_t));
+    if (fixed >= bytes || (bytes - fixed) / slot < (size_t)least_slots) return false;
+    s->slots = (int)MIN_OF((bytes - fixed) / slot, MAX_SLOTS);
+    s->pass = pass;
+    s->parts = n_warps * s->slots * CUDA_SLOT;
+    s->input = s->parts + (int)parts;
+    s->sums = s->input + up_to(input, 128);
+    s->scales = s->sums + up_to((size_t)sums, 128);
+    s->gates = s->scales + 256;
+    s->bytes = s->gates + up_to((size_t)n_warps * (size_t)s->slots * sizeof(uint64_t), 128);
+    assert((size_t)s->bytes <= bytes);
+    l->n_warps = n_warps;
+    return true;
+}
+
+/* As many tokens in a pass as leave the rings deep enough, with as many warps as there may be. */
+static weir_status arrange_shared(cuda_layout *l, const cuda_device *device, int n_threads,
+                                  weir_error *err) {
+    const size_t bytes = (size_t)device->shared_bytes;
+    for (int warps = n_threads / 32; warps > 0; warps /= 2) {
+        for (int pass = CUDA_TOKENS; pass > 0; pass /= 2) {
+            const int least = pass > 1 ? GOOD_SLOTS : MIN_SLOTS;
+            if (arrange(l, bytes, pass, warps, least)) return WEIR_OK;
+        }
+    }
+    return weir_fail(
+        err, WEIR_ERR_MODEL,
+        "GPU %s: %zu bytes of shared memory of a block do not hold a row of this model",
+        device->name, bytes);
+}
+
+/* ---- store and work space */
+
+static void describe_store(cuda_layout *l, const kv_shape *kv) {
+    cuda_world *w = &l->world;
+    w->kv = place(l, "keys and values", l->kv.bytes);
+    w->slot_bytes = l->kv.slot_bytes;
+    w->layer_bytes = l->kv.layer_bytes;
+    w->ring_at = l->kv.ring_at;
+    w->scale_at = l->kv.scale_at;
+    w->pin_head_bytes = l->kv.pin_head_bytes;
+    w->ring_head_bytes = l->kv.ring_head_bytes;
+    w->kv_type = (int)kv->type;
+    w->pin_type = (int)l->kv.pin_type;
+    w->ring = kv->ring;
+    w->n_layers = kv->n_layers;
+    w->n_kv_heads = kv->n_kv_heads;
+    w->head_dim = kv->head_dim;
+    w->n_heads = l->plan->attention.n_heads;
+}
+
+/* Splits of the window small enough that one row keeps all blocks busy about four times over. */
+static void choose_splits(cuda_layout *l, const kv_shape *kv, int n_blocks) {
+    cuda_world *w = &l->world;
+    const int share = w->n_heads / w->n_kv_heads;
+    const long long items = (long long)((share + CUDA_HEADS - 1) / CUDA_HEADS) * w->n_kv_heads;
+    const long long keys = items * (kv->ring + kv->pins) / (4LL * n_blocks);
+    w->split = (int)(MIN_OF(MAX_OF(keys, 1), 1024) + 31) / 32 * 32;
+    w->max_splits = MAX_OF((kv->pins + w->split - 1) / w->split, kv->ring / w->split + 2);
+}
+
+static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
+    const plan *p = l->plan;
+    cuda_world *w = &l->world;
+    const size_t rows = (size_t)p->max_rows, blocks = (size_t)device->n_blocks;
+    const size_t phases = rows * (size_t)p->rope.pairs * sizeof(float);
+    describe_store(l, kv);
+    choose_splits(l, kv, device->n_blocks);
+    w->pairs = p->rope.pairs;
+    w->interleaved = p->rope.interleaved;
+    w->magnitude = p->rope.magnitude;
+    w->turns = place_vector(l, "turns", p->rope.turns, (size_t)p->rope.pairs * sizeof(uint64_t));
+    w->alibi = place_vector(l, "slopes", p->alibi, (size_t)w->n_heads * sizeof(float));
+    w->cos_pos = place(l, "phases", phases);
+    w->sin_pos = place(l, "phases", phases);
+    w->cos_pin = place(l, "phases", phases);
+    w->sin_pin = place(l, "phases", phases);
+    w->rows = place(l, "rows", rows * sizeof(cuda_row));
+    w->wanted = place(l, "wanted", (size_t)p->max_wanted * sizeof(int));
+    w->barrier = place(l, "barrier", sizeof(unsigned));
+    w->tickets = place(l, "tickets", blocks * sizeof(unsigned));
+    const size_t partial = CUDA_HEADS * (size_t)(w->head_dim + 2) * sizeof(float);
+    w->partials =
+        place(l, "partial sums", size_mul(size_mul(blocks, (size_t)w->max_splits), partial));
+    l->record_bytes = MAX_OF((size_t)RECORD_BYTES,
+                             MAX_OF(kv_row_bytes(&l->kv, false), kv_row_bytes(&l->kv, true)));
+    l->record = place(l, "rows on their way", l->record_bytes);
+}
+
+static bool make_arrays(cuda_layout *l) {
+    const size_t ops = (size_t)l->plan->n_ops, matrices = (size_t)l->plan->n_matrices;
+    l->most_regions = (int)(2 * ops + 2 * matrices + 20);
+    l->most_uploads = (int)(2 * ops + matrices + 4);
+    l->arena = arena_new();
+    if (!l->arena) return false;
+    l->regions = ARENA_ARRAY(l->arena, cuda_region, (size_t)l->most_regions);
+    l->uploads = ARENA_ARRAY(l->arena, cuda_upload, (size_t)l->most_uploads);
+    l->stages = ARENA_ARRAY(l->arena, cuda_stage, 2 * ops + 1);
+    l->weights = ARENA_ARRAY(l->arena, cuda_weights, matrices);
+    return l->regions && l->uploads && l->stages && l->weights;
+}
+
+static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *device,
+                        const backend_options *o, int n_threads, weir_error *err) {
+    const plan *p = l->plan;
+    if (p->attention.head_dim % 2 || p->attention.head_dim > 64 * CUDA_MAX_PAIRS) {
+        return weir_fail(err, WEIR_ERR_MODEL,
+                         "back end cuda: heads of %d features, wants an even "
+                         "number, at most %d",
+                         p->attention.head_dim, 64 * CUDA_MAX_PAIRS);
+    }
+    WEIR_TRY(kv_init(&l->kv, kv, false, err));
+    const cuda_address stages = place(l, "stages", (2 * (size_t)p->n_ops + 1) * sizeof(cuda_stage));
+    l->arena_at = place(l, "activations", p->arena_bytes);
+    place_matrices(l, o->weights);
+    WEIR_TRY(arrange_shared(l, device, n_threads, err));
+    place_work(l, kv, device);
+    make_stages(l);
+    l->world.stages = stages;
+    assert(l->n_uploads < l->most_uploads);
+    l->uploads[l->n_uploads++] = (cuda_upload){
+        .to = stages, .from = l->stages, .bytes = (size_t)l->n_stages * sizeof(cuda_stage)};
+    if (l->bytes == SIZE_MAX) {
+        return weir_fail(err, WEIR_ERR_MEMORY, "back end cuda: the sizes of this model overflow");
+    }
+    return WEIR_OK;
+}
+
+weir_status cuda_layout_make(cuda_layout *out, const plan *p, const kv_shape *kv,
+                             const cuda_device *device, const backend_options *o, int n_threads,
+                             cuda_address base, weir_error *err) {
+    assert(n_threads >= 32 && n_threads <= 32 * CUDA_SLICES && base % ALIGN == 0);
+    *out = (cuda_layout){.plan = p, .base = base};
+    const weir_status status =
+        make_arrays(out) ? make(out, kv, device, o, n_threads, err)
+                         : weir_fail(err, WEIR_ERR_MEMORY, "no memory for a table of stages");
+    if (status != WEIR_OK) cuda_layout_clear(out);
+    return status;
+}
+
+void cuda_layout_clear(cuda_layout *l) {
+    arena_free(l->arena);
+    *l = (cuda_layout){0};
+}

@@ -1,0 +1,58 @@
+/* layout.h - everything on the device: one allocation, laid out once, and the table of stages.
+ *
+ *     | stages | vectors (norms, biases, turns) | matrices | store | activations | work |
+ *
+ *     cuda_layout_make(&l, plan, &shape, &device, options, 0, err);      measures
+ *     cuda_layout_make(&l, plan, &shape, &device, options, base, err);   places
+ *
+ * The same code measures and places, so what was measured is what is needed.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "backend/backend.h"
+#include "backend/cuda/driver.h"
+#include "backend/cuda/pack.h"
+
+typedef struct cuda_region { /* for people and tests */
+    const char *name;
+    cuda_address at;
+    size_t bytes;
+} cuda_region;
+
+typedef struct cuda_upload { /* a vector that is copied as it is */
+    cuda_address to;
+    const void *from;
+    size_t bytes;
+} cuda_upload;
+
+typedef struct cuda_weights { /* a matrix of the plan */
+    cuda_matrix matrix;
+    tensor_type type; /* packed from: as stored, or what it is quantised to */
+    bool is_owner;    /* false: it shares its tiles with an earlier one */
+} cuda_weights;
+
+typedef struct cuda_layout {
+    arena *arena; /* owns what follows */
+    const plan *plan;
+    cuda_address base;
+    size_t bytes;
+    cuda_region *regions;  /* [n_regions], in order of their addresses */
+    cuda_upload *uploads;  /* [n_uploads] */
+    cuda_stage *stages;    /* [n_stages] */
+    cuda_weights *weights; /* [plan->n_matrices] */
+    int n_regions, n_uploads, n_stages;
+    int most_regions, most_uploads;
+    int n_warps;                   /* of a block of `walk` */
+    int formats;                   /* bits of cuda_format that some stage has */
+    cuda_world world;              /* what is the same in every step */
+    cuda_address arena_at, record; /* activations; a row of the store on its way */
+    size_t record_bytes;
+    kv_store kv; /* sizes; no data */
+} cuda_layout;
+
+/* n_threads: of a block at most.  Fails when rows are too wide for a block's shared memory. */
+weir_status cuda_layout_make(cuda_layout *out, const plan *p, const kv_shape *kv,
+                             const cuda_device *device, const backend_options *o, int n_threads,
+                             cuda_address base, weir_error *err);
+void cuda_layout_clear(cuda_layout *l); /* accepts an all-zero one */

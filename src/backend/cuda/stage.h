@@ -1,0 +1,145 @@
+/* stage.h - what the host tells the kernels: the plan as a table of stages, and one step.
+ *
+ * Read by C and by CUDA C; plain types only.  A stage is an operation of the plan with every
+ * address resolved, so a kernel needs nothing else.  layout.c writes it, kernels/walk.cu reads it.
+ *
+ *   plan:    lookup   project [norm; q|k|v]   attend          project [o; + residual] ...
+ *   stages:  phases lookup | project | (store |) attend | project | ...       | is a grid barrier
+ *
+ * A matrix lies on the device as tiles of 16 output rows; a tile is one stream of blocks along k,
+ * as pack.h draws them.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "nn/ops.h"
+
+typedef unsigned long long cuda_address; /* of device memory */
+
+enum {
+    CUDA_TILE = 16,     /* output rows of a tile                                           */
+    CUDA_SLICES = 8,    /* parts of k whose sums are made apart and added in order         */
+    CUDA_TOKENS = 4,    /* tokens of one pass of `walk`: a token takes two columns of a
+                           matrix instruction that has eight                               */
+    CUDA_SLOT = 4608,   /* bytes of a slot of a warp's ring of weights                     */
+    CUDA_HEADS = 4,     /* query heads that look at the same keys together                 */
+    CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
+};
+
+/* The formats of cpu/pack.h, by the same numbers. */
+typedef enum cuda_format {
+    CUDA_F32,
+    CUDA_F16,
+    CUDA_BF16,
+    CUDA_Q8,
+    CUDA_Q8M,
+    CUDA_Q4,
+    CUDA_Q4M,
+    CUDA_K4,
+    CUDA_K5,
+    CUDA_K6
+} cuda_format;
+
+/* Stages that are no operation of the graph. */
+enum { CUDA_PHASES = NN_N_OPS, CUDA_STORE };
+
+/* weir_type and nn_act and plan_prologue by their numbers; layout.c asserts that they agree. */
+enum { CUDA_KV_F32 = 1, CUDA_KV_F16, CUDA_KV_BF16, CUDA_KV_INT8 };
+enum { CUDA_SILU, CUDA_GELU, CUDA_GELU_TANH, CUDA_RELU };
+enum { CUDA_PLAIN, CUDA_NORM, CUDA_GATE, CUDA_ACT };
+
+typedef struct cuda_tensor {
+    cuda_address at; /* [rows, stride] float, its first column; 0: none */
+    int stride, features;
+    int selected; /* [n_wanted, ...] */
+    int unused;
+} cuda_tensor;
+
+typedef struct cuda_matrix {
+    cuda_address tiles; /* [n_tiles][tile_bytes] */
+    cuda_address bias;  /* [rows] float; 0: none */
+    cuda_address tile_bytes;
+    int format, rows, cols;
+    int n_tiles;
+    int n_blocks;     /* of a tile */
+    int block_bytes;  /* of a block */
+    int block_span;   /* k of a block */
+    int chunk_blocks; /* blocks that fit a slot */
+} cuda_matrix;
+
+typedef struct cuda_norm {
+    cuda_address weight, bias; /* [group] float; bias may be 0 */
+    float eps;
+    int group, is_layer;
+    int unused;
+} cuda_norm;
+
+typedef struct cuda_stage {
+    int kind;
+    int barrier; /* blocks wait for each other before it */
+    cuda_tensor in, in2, v, residual, out;
+    cuda_matrix matrix;
+    cuda_norm norm;
+    int prologue, act;
+    int layer;
+    float scale, bound;
+    int unused;
+} cuda_stage;
+
+typedef struct cuda_row { /* a batch_row */
+    unsigned long long pos;
+    int token, slot;
+    int p, pins, recent, is_pin;
+} cuda_row;
+
+/* Where things lie in a block's shared memory: the warps' rings from 0, then these. */
+typedef struct cuda_shared {
+    int parts;  /* [2][warps][CUDA_TOKENS][CUDA_TILE] float: sums of the slices        */
+    int input;  /* inputs of a pass; attention's queries and sums                      */
+    int sums;   /* [groups of 32][CUDA_TOKENS] float, of inputs                        */
+    int scales; /* [CUDA_TOKENS] float, of inputs; then [warps] float for reductions   */
+    int gates;  /* [warps][slots] mbarriers                                            */
+    int bytes;
+    int slots; /* of each warp's ring */
+    int pass;  /* tokens of a pass, at most CUDA_TOKENS */
+} cuda_shared;
+
+typedef struct cuda_world { /* the argument of every kernel */
+    cuda_address stages;    /* [..] cuda_stage */
+    int first, last;        /* this launch runs stages [first, last) */
+    int n, n_wanted;
+    int alone;           /* every row is the only one of its slot: attend stores it */
+    int plain;           /* products the readable way */
+    cuda_address rows;   /* [n] cuda_row */
+    cuda_address wanted; /* [n_wanted] int */
+    cuda_address barrier;
+    unsigned barrier_base;
+    int pairs, interleaved;
+    float magnitude;
+    cuda_address turns;                              /* [pairs] 64 bit */
+    cuda_address cos_pos, sin_pos, cos_pin, sin_pin; /* [max_rows][pairs] float */
+
+    cuda_address kv; /* kv.h draws it */
+    cuda_address slot_bytes, layer_bytes, ring_at, scale_at, pin_head_bytes, ring_head_bytes;
+    int kv_type, pin_type, ring, n_layers;
+    int n_heads, n_kv_heads, head_dim;
+    int split;      /* keys of a split of the window */
+    int max_splits; /* of a row */
+    int unused;
+    cuda_address alibi;    /* [n_heads] float; 0: none */
+    cuda_address partials; /* [items][max_splits][CUDA_HEADS][head_dim + 2] float */
+    cuda_address tickets;  /* [items] */
+
+    cuda_address ready;        /* [depth / 16][n][16] words: inputs of `tiles`, made by `prepare` */
+    cuda_address ready_sums;   /* [depth / 32][n] float */
+    cuda_address ready_scales; /* [n] float */
+
+    cuda_shared shared;
+} cuda_world;
+
+typedef struct cuda_copy { /* rows of the store to or from a flat record */
+    cuda_address record;   /* [n] rows as kv_export_row writes them */
+    int slot, is_pin, row, n, exporting;
+    int pin;                 /* pin_row: where to; row is its ring row then */
+    unsigned long long turn; /* pin_row: positions to turn the keys by */
+} cuda_copy;

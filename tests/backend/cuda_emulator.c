@@ -1,0 +1,181 @@
+/* cuda_emulator.c - coroutines for threads: launches of the kernels on the CPU.
+ *
+ * cuda_fake.c is the driver in front of it.
+ *
+ * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "backend/cuda_emulator.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+/* The kernels are checked by NVRTC under the rules of CUDA C. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wfloat-conversion"
+#pragma GCC diagnostic ignored "-Wpedantic"
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wint-to-pointer-cast"
+#include "backend/cuda/kernels/walk.cu"
+
+#include "backend/cuda/kernels/rows.cu"
+#pragma GCC diagnostic pop
+
+enum { STACK = 64 << 10, MAX_THREADS = 2048 };
+
+typedef struct coroutine {
+    emulated self;
+    jmp_buf at;
+    bool started, done;
+} coroutine;
+
+typedef struct meeting { /* of a block or of a warp */
+    int here, ended;
+    unsigned round;
+} meeting;
+
+typedef struct launch {
+    void (*run)(void **arguments);
+    void **arguments;
+    int n_blocks, n_threads, n_alive;
+    coroutine *threads; /* [n_blocks * n_threads] */
+    meeting *blocks;    /* [n_blocks] */
+    meeting *warps;     /* [n_blocks * n_threads / 32] */
+    char *stacks;
+    int now;
+    jmp_buf out;
+} launch;
+
+emulated *emulator_now;
+static launch *running;
+
+void emulator_fail(const char *what) {
+    fprintf(stderr, "emulated GPU: block %d, thread %d: %s\n", emulator_now->block,
+            emulator_now->thread, what);
+    abort();
+}
+
+static void body(void) {
+    running->run(running->arguments);
+    running->threads[running->now].done = true;
+    running->blocks[running->now / running->n_threads].ended++;
+    running->warps[running->now / 32].ended++;
+    running->n_alive--;
+    _longjmp(running->out, 1);
+}
+
+/* Runs thread i until it yields or ends. */
+static void resume(int i) {
+    launch *l = running;
+    l->now = i;
+    coroutine *c = &l->threads[i];
+    emulator_now = &c->self;
+    if (_setjmp(l->out)) return;
+    if (c->started) _longjmp(c->at, 1);
+    c->started = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = l->stacks + (size_t)i * STACK;
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = NULL;
+    makecontext(&context, body, 0);
+    setcontext(&context);
+}
+
+static void yield_now(void) {
+    if (!_setjmp(running->threads[running->now].at)) _longjmp(running->out, 1);
+}
+
+void emulator_spin(void) {
+    yield_now();
+}
+
+static meeting *block_of(int i) {
+    return &running->blocks[i / running->n_threads];
+}
+
+/* Waits for the others; those that have ended would never come. */
+static void meet(meeting *m, int n) {
+    const unsigned round = m->round;
+    if (++m->here == n) {
+        m->here = 0;
+        m->round++;
+        return;
+    }
+    while (m->round == round) {
+        if (m->ended) emulator_fail("waits for a thread that has ended");
+        yield_now();
+    }
+}
+
+void emulator_meet_block(void) {
+    meet(block_of(running->now), running->n_threads);
+}
+
+void emulator_meet_warp(void) {
+    meet(&running->warps[running->now / 32], 32);
+}
+
+static void run_walk(void **arguments) {
+    walk(*(const cuda_world *)arguments[0]);
+}
+
+static void run_copy_rows(void **arguments) {
+    copy_rows(*(const cuda_world *)arguments[0], *(const cuda_copy *)arguments[1]);
+}
+
+static void run_pin_row(void **arguments) {
+    pin_row(*(const cuda_world *)arguments[0], *(const cuda_copy *)arguments[1]);
+}
+
+static void (*find(const char *kernel))(void **) {
+    if (strcmp(kernel, "walk") == 0) return run_walk;
+    if (strcmp(kernel, "copy_rows") == 0) return run_copy_rows;
+    if (strcmp(kernel, "pin_row") == 0) return run_pin_row;
+    return NULL;
+}
+
+bool emulator_launch(const char *kernel, int n_blocks, int n_threads, size_t shared_size,
+                     void **arguments) {
+    const int n = n_blocks * n_threads;
+    launch l = {.run = find(kernel),
+                .arguments = arguments,
+                .n_blocks = n_blocks,
+                .n_threads = n_threads,
+                .n_alive = n};
+    if (!l.run || n > MAX_THREADS || n_threads % 32) return false;
+    l.threads = calloc((size_t)n, sizeof *l.threads);
+    l.blocks = calloc((size_t)n_blocks, sizeof *l.blocks);
+    l.warps = calloc((size_t)n / 32, sizeof *l.warps);
+    l.stacks = mmap(NULL, (size_t)n * STACK, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *shared = aligned_alloc(128, (size_t)n_blocks * ((shared_size + 127) / 128 * 128));
+    u32 *exchange = calloc((size_t)n * 8, sizeof *exchange);
+    memset(shared, 0x7f, (size_t)n_blocks * ((shared_size + 127) / 128 * 128));
+    for (int i = 0; i < n; i++) {
+        l.threads[i].self = (emulated){.thread = i % n_threads,
+                                       .block = i / n_threads,
+                                       .n_threads = n_threads,
+                                       .n_blocks = n_blocks,
+                                       .shared = shared + (size_t)(i / n_threads) *
+                                                              ((shared_size + 127) / 128 * 128),
+                                       .exchange = exchange + (size_t)(i / 32) * 256};
+    }
+    running = &l;
+    while (l.n_alive > 0) {
+        for (int i = 0; i < n; i++) {
+            if (!l.threads[i].done) resume(i);
+        }
+    }
+    running = NULL;
+    free(l.threads);
+    free(l.blocks);
+    free(l.warps);
+    munmap(l.stacks, (size_t)n * STACK);
+    free(shared);
+    free(exchange);
+    return true;
+}

@@ -1,0 +1,207 @@
+/* cuda_emulator.h - machine.cuh for a CPU: kernels run as coroutines, one for each GPU thread.
+ *
+ * All blocks of a launch are alive together, as those of a cooperative launch are.  A thread runs
+ * until it meets others (a barrier, a shuffle, a matrix instruction, a spin); then the next one of
+ * its block goes on, and when all have met, they pass.  So kernels are tested where no GPU is:
+ * what they compute and how they meet, not how fast, nor that what they left unordered is in order.
+ *
+ * cuda_emulator.c includes the kernels themselves.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "base/half.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WEIR_EMULATED 1
+
+typedef uint8_t u8;
+typedef int8_t s8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef unsigned long long u64;
+
+typedef struct emulated { /* the running thread */
+    int thread, block, n_threads, n_blocks, block_y;
+    char *shared;
+    u32 *exchange; /* [32][8] words of its warp */
+} emulated;
+
+extern emulated *emulator_now; /* tests only: the library has no such variable */
+
+void emulator_meet_block(void);
+void emulator_meet_warp(void);
+void emulator_spin(void);
+
+#define DEVICE static inline
+#define KERNEL static void
+#define PARAM  const
+#define UNROLL
+#define UNROLL_SOME
+#define THREAD       (emulator_now->thread)
+#define LANE         (emulator_now->thread % 32)
+#define WARP         (emulator_now->thread / 32)
+#define N_THREADS    (emulator_now->n_threads)
+#define N_WARPS      (emulator_now->n_threads / 32)
+#define BLOCK        (emulator_now->block)
+#define BLOCK_Y      (emulator_now->block_y)
+#define N_BLOCKS     (emulator_now->n_blocks)
+#define shared_bytes (emulator_now->shared)
+
+DEVICE void block_sync(void) {
+    emulator_meet_block();
+}
+
+DEVICE void warp_sync(void) {
+    emulator_meet_warp();
+}
+
+DEVICE float shuffle_xor(float x, int mask) {
+    u32 *all = emulator_now->exchange;
+    all[LANE * 8] = float_bits(x);
+    emulator_meet_warp();
+    const float other = bits_float(all[(LANE ^ mask) * 8]);
+    emulator_meet_warp();
+    return other;
+}
+
+/* ---- memory */
+
+DEVICE float load_float(const float *p) {
+    return *p;
+}
+
+DEVICE unsigned load_acquire(const unsigned *p) {
+    return *p;
+}
+
+DEVICE void add_release(unsigned *p, unsigned x) {
+    *p += x;
+}
+
+DEVICE unsigned take_ticket(unsigned *p) {
+    return (*p)++;
+}
+
+DEVICE void memory_fence(void) {}
+
+DEVICE void spin(void) {
+    emulator_spin();
+}
+
+DEVICE void load_16(u32 out[4], const void *p) {
+    memcpy(out, p, 16);
+}
+
+DEVICE void load_8(u32 out[2], const void *p) {
+    memcpy(out, p, 8);
+}
+
+/* ---- numbers */
+
+DEVICE float float_of_f16(u32 half) {
+    return f16_to_float((u16)half);
+}
+
+DEVICE float float_of_bf16(u32 half) {
+    return bf16_to_float((u16)half);
+}
+
+DEVICE u32 f16_of_float(float x) {
+    return float_to_f16(x);
+}
+
+DEVICE u32 bf16_of_float(float x) {
+    return float_to_bf16(x);
+}
+
+DEVICE u32 bits_of_float(float x) {
+    return float_bits(x);
+}
+
+DEVICE float float_of_bits(u32 x) {
+    return bits_float(x);
+}
+
+DEVICE void sine_cosine(long long phase, float *sine, float *cosine) {
+    const double angle = ldexp((double)(phase >> 32), -31) * 3.14159265358979323846;
+    *sine = (float)sin(angle);
+    *cosine = (float)cos(angle);
+}
+
+/* ---- matrix instruction */
+
+DEVICE u32 f16_of_bytes(u32 word, int which, int bias) {
+    const int a = (int)(word >> (16 * which) & 255), b = (int)(word >> (16 * which + 8) & 255);
+    return f16_of_float((float)(a - bias)) | f16_of_float((float)(b - bias)) << 16;
+}
+
+DEVICE u32 f16_of_nibbles(u32 word, int bias) {
+    const int a = (int)(word & 15), b = (int)(word >> 16 & 15);
+    return f16_of_float((float)(a - bias)) | f16_of_float((float)(b - bias)) << 16;
+}
+
+/* Fragment layouts of m16n8k16 as PTX defines them. */
+DEVICE void multiply(float c[4], const u32 a[4], const u32 b[2], bool is_bf16) {
+    u32 *all = emulator_now->exchange;
+    memcpy(all + LANE * 8, a, 16);
+    memcpy(all + LANE * 8 + 4, b, 8);
+    emulator_meet_warp();
+    for (int i = 0; i < 4; i++) {
+        const int row = LANE / 4 + i / 2 * 8, column = LANE % 4 * 2 + i % 2;
+        for (int k = 0; k < 16; k++) {
+            const u32 wa = all[(row % 8 * 4 + k % 8 / 2) * 8 + k / 8 * 2 + row / 8];
+            const u32 wb = all[(column * 4 + k % 8 / 2) * 8 + 4 + k / 8];
+            const u32 ha = wa >> (k % 2 * 16) & 0xffff, hb = wb >> (k % 2 * 16) & 0xffff;
+            c[i] += is_bf16 ? float_of_bf16(ha) * float_of_bf16(hb)
+                            : float_of_f16(ha) * float_of_f16(hb);
+        }
+    }
+    emulator_meet_warp();
+}
+
+DEVICE void multiply_f16(float c[4], const u32 a[4], const u32 b[2]) {
+    multiply(c, a, b, false);
+}
+
+DEVICE void multiply_bf16(float c[4], const u32 a[4], const u32 b[2]) {
+    multiply(c, a, b, true);
+}
+
+/* ---- copies into shared memory.  A gate counts copies started and waited for, so that reading
+ * a slot before its copy, or copying over a slot that is read later, is an error here. */
+
+void emulator_fail(const char *what);
+
+DEVICE void gate_open(u64 *gate) {
+    if (LANE == 0) *gate = 0;
+    emulator_meet_warp();
+}
+
+DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
+    if (LANE == 0) {
+        if ((uintptr_t)to % 16 || (uintptr_t)from % 16 || bytes % 16 || bytes <= 0) {
+            emulator_fail("a bulk copy is not aligned to 16 bytes");
+        }
+        memcpy(to, from, (size_t)bytes);
+        ++*gate;
+    }
+    emulator_meet_warp();
+}
+
+DEVICE void copy_nothing(void) {}
+
+DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
+    (void)slots;
+    emulator_meet_warp();
+    if (*gate != (u64)round + 1) emulator_fail("a slot is read before its copy was started");
+}
+
+/* Runs a kernel by name; false: there is none, or the launch is too large to emulate. */
+bool emulator_launch(const char *kernel, int n_blocks, int n_threads, size_t shared_size,
+                     void **arguments);

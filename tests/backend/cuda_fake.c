@@ -1,0 +1,362 @@
+/* cuda_fake.c - libcuda.so.1 and libnvrtc.so.13 for tests: a GPU of two small multiprocessors.
+ *
+ * Built as those libraries into a folder that LD_LIBRARY_PATH names, so that everything above runs
+ * as it does on a GPU: device memory is heap memory, filled with a pattern, and kernels run in
+ * cuda_emulator.c.  Every call is counted, and a test can have any call fail:
+ *
+ *     fake_calls("cuMemAlloc_v2")              how often it was called
+ *     fake_fail("cuLaunchKernel", 3, 700)      its third call from now on returns 700, once
+ *     fake_free_bytes(n)                       what the device has free
+ *
+ * SPDX-License-Identifier: MIT */
+#include "backend/cuda_emulator.h"
+
+#include <stdio.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+typedef unsigned long long address;
+typedef void *handle;
+
+enum { N_BLOCKS_HERE = 2, THREADS_HERE = 64, SHARED_HERE = 96 << 10, MAX_COUNTERS = 64 };
+
+typedef struct counter {
+    char name[48];
+    int calls, fail_in, fail_with;
+} counter;
+
+static counter counters[MAX_COUNTERS];
+static size_t free_bytes = (size_t)1 << 30;
+static size_t allocated;
+
+static counter *counter_of(const char *name) {
+    int i = 0;
+    while (i < MAX_COUNTERS - 1 && counters[i].name[0] && strcmp(counters[i].name, name) != 0) i++;
+    if (!counters[i].name[0]) snprintf(counters[i].name, sizeof counters[i].name, "%s", name);
+    return &counters[i];
+}
+
+static int called(const char *name) {
+    counter *c = counter_of(name);
+    c->calls++;
+    if (c->fail_in > 0 && --c->fail_in == 0) return c->fail_with;
+    return 0;
+}
+
+EXPORT int fake_calls(const char *name);
+EXPORT int fake_calls(const char *name) {
+    return counter_of(name)->calls;
+}
+
+EXPORT void fake_fail(const char *name, int in, int with);
+EXPORT void fake_fail(const char *name, int in, int with) {
+    counter_of(name)->fail_in = in;
+    counter_of(name)->fail_with = with;
+}
+
+EXPORT void fake_free_bytes(size_t bytes);
+EXPORT void fake_free_bytes(size_t bytes) {
+    free_bytes = bytes;
+}
+
+/* Bytes of the device and pinned memory that nobody has given back. */
+EXPORT size_t fake_allocated(void);
+EXPORT size_t fake_allocated(void) {
+    return allocated;
+}
+
+#define CALLED                           \
+    const int result = called(__func__); \
+    if (result) return result
+
+#define API(name, arguments)   \
+    EXPORT int name arguments; \
+    EXPORT int name arguments
+
+API(cuInit, (unsigned flags)) {
+    CALLED;
+    return flags ? 1 : 0;
+}
+
+API(cuGetErrorName, (int result, const char **out)) {
+    *out = result == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_FAKE";
+    return 0;
+}
+
+API(cuDriverGetVersion, (int *out)) {
+    CALLED;
+    *out = 13000;
+    return 0;
+}
+
+API(cuDeviceGetCount, (int *out)) {
+    CALLED;
+    *out = 1;
+    return 0;
+}
+
+API(cuDeviceGet, (int *out, int ordinal)) {
+    CALLED;
+    *out = ordinal;
+    return ordinal ? 101 : 0;
+}
+
+API(cuDeviceGetName, (char *out, int size, int device)) {
+    CALLED;
+    snprintf(out, (size_t)size, "emulated %d", device);
+    return 0;
+}
+
+API(cuDeviceGetAttribute, (int *out, int attribute, int device)) {
+    CALLED;
+    (void)device;
+    switch (attribute) {
+    case 1: *out = THREADS_HERE; return 0;
+    case 16: *out = N_BLOCKS_HERE; return 0;
+    case 75: *out = 9; return 0;
+    case 76: *out = 0; return 0;
+    case 95: *out = 1; return 0;
+    case 97: *out = SHARED_HERE; return 0;
+    default: return 1;
+    }
+}
+
+API(cuDevicePrimaryCtxRetain, (handle * out, int device)) {
+    CALLED;
+    (void)device;
+    *out = counters;
+    return 0;
+}
+
+API(cuDevicePrimaryCtxRelease_v2, (int device)) {
+    CALLED;
+    return device;
+}
+
+API(cuCtxSetCurrent, (handle context)) {
+    CALLED;
+    return context == counters ? 0 : 201;
+}
+
+API(cuMemGetInfo_v2, (size_t * free_now, size_t *total)) {
+    CALLED;
+    *free_now = *total = free_bytes;
+    return 0;
+}
+
+/* A block knows its size; what is behind it belongs to nobody. */
+static void *take(size_t bytes, int value) {
+    char *p = aligned_alloc(256, (bytes + 256 + 255) / 256 * 256);
+    if (!p) return NULL;
+    memcpy(p, &bytes, sizeof bytes);
+    memset(p + 256, value, bytes);
+    allocated += bytes;
+    return p + 256;
+}
+
+static void give_back(void *p) {
+    size_t bytes;
+    memcpy(&bytes, (char *)p - 256, sizeof bytes);
+    allocated -= bytes;
+    free((char *)p - 256);
+}
+
+API(cuMemAlloc_v2, (address * out, size_t bytes)) {
+    CALLED;
+    *out = bytes <= free_bytes ? (address)(uintptr_t)take(bytes, 0xff) : 0;
+    return *out ? 0 : 2;
+}
+
+API(cuMemFree_v2, (address at)) {
+    CALLED;
+    give_back((void *)(uintptr_t)at);
+    return 0;
+}
+
+API(cuMemHostAlloc, (void **out, size_t bytes, unsigned flags)) {
+    CALLED;
+    (void)flags;
+    *out = take(bytes, 0xff);
+    return *out ? 0 : 2;
+}
+
+API(cuMemFreeHost, (void *at)) {
+    CALLED;
+    give_back(at);
+    return 0;
+}
+
+API(cuMemcpyHtoDAsync_v2, (address to, const void *from, size_t bytes, handle stream)) {
+    CALLED;
+    (void)stream;
+    memcpy((void *)(uintptr_t)to, from, bytes);
+    return 0;
+}
+
+API(cuMemcpyDtoHAsync_v2, (void *to, address from, size_t bytes, handle stream)) {
+    CALLED;
+    (void)stream;
+    memcpy(to, (const void *)(uintptr_t)from, bytes);
+    return 0;
+}
+
+API(cuMemsetD8Async, (address to, unsigned char value, size_t bytes, handle stream)) {
+    CALLED;
+    (void)stream;
+    memset((void *)(uintptr_t)to, value, bytes);
+    return 0;
+}
+
+API(cuStreamCreate, (handle * out, unsigned flags)) {
+    CALLED;
+    (void)flags;
+    *out = &allocated;
+    return 0;
+}
+
+API(cuStreamDestroy_v2, (handle stream)) {
+    CALLED;
+    return stream == &allocated ? 0 : 400;
+}
+
+API(cuStreamSynchronize, (handle stream)) {
+    CALLED;
+    return stream == &allocated ? 0 : 400;
+}
+
+API(cuEventCreate, (handle * out, unsigned flags)) {
+    CALLED;
+    (void)flags;
+    *out = &free_bytes;
+    return 0;
+}
+
+API(cuEventDestroy_v2, (handle event)) {
+    CALLED;
+    return event == &free_bytes ? 0 : 400;
+}
+
+API(cuEventRecord, (handle event, handle stream)) {
+    CALLED;
+    return event == &free_bytes && stream == &allocated ? 0 : 400;
+}
+
+API(cuEventSynchronize, (handle event)) {
+    CALLED;
+    return event == &free_bytes ? 0 : 400;
+}
+
+API(cuModuleLoadData, (handle * out, const void *image)) {
+    CALLED;
+    if (memcmp(image, "emulated", 8) != 0) return 200;
+    *out = counters;
+    return 0;
+}
+
+API(cuModuleUnload, (handle module)) {
+    CALLED;
+    return module == counters ? 0 : 400;
+}
+
+/* A function is its name. */
+API(cuModuleGetFunction, (handle * out, handle module, const char *name)) {
+    CALLED;
+    (void)module;
+    *out = counter_of(name)->name;
+    return 0;
+}
+
+API(cuFuncSetAttribute, (handle function, int attribute, int value)) {
+    CALLED;
+    (void)function;
+    return attribute == 8 && value <= SHARED_HERE ? 0 : 1;
+}
+
+static int launch(handle function, const unsigned *grid, const unsigned *block, unsigned shared,
+                  void **arguments) {
+    if (grid[1] != 1 || grid[2] != 1 || block[1] != 1 || block[2] != 1) return 1;
+    if (shared > SHARED_HERE || block[0] > THREADS_HERE) return 1;
+    return emulator_launch(function, (int)grid[0], (int)block[0], shared, arguments) ? 0 : 98;
+}
+
+API(cuLaunchKernel,
+    (handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+     unsigned shared, handle stream, void **arguments, void **extra)) {
+    CALLED;
+    (void)stream, (void)extra;
+    return launch(function, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, arguments);
+}
+
+API(cuLaunchCooperativeKernel,
+    (handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+     unsigned shared, handle stream, void **arguments)) {
+    CALLED;
+    (void)stream;
+    if (gx > N_BLOCKS_HERE) return 720;
+    return launch(function, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, arguments);
+}
+
+/* ---- libnvrtc: takes any program and gives a name for it */
+
+API(nvrtcGetNumSupportedArchs, (int *out)) {
+    *out = 1;
+    return 0;
+}
+
+API(nvrtcGetSupportedArchs, (int *out)) {
+    *out = 90;
+    return 0;
+}
+
+EXPORT const char *nvrtcGetErrorString(int result);
+EXPORT const char *nvrtcGetErrorString(int result) {
+    return result == 6 ? "NVRTC_ERROR_COMPILATION" : "NVRTC_ERROR_FAKE";
+}
+
+API(nvrtcCreateProgram, (void **out, const char *source, const char *name, int n,
+                         const char *const *texts, const char *const *names)) {
+    CALLED;
+    (void)source, (void)name, (void)texts, (void)names;
+    *out = counters;
+    return n > 0 ? 0 : 3;
+}
+
+API(nvrtcCompileProgram, (void *program, int n, const char *const *options)) {
+    CALLED;
+    (void)program;
+    return n > 0 && strcmp(options[0], "--gpu-architecture=sm_90a") == 0 ? 0 : 5;
+}
+
+static const char LOG[] = "weir.cu(3): error: the test wants it so\nmore\n";
+
+API(nvrtcGetProgramLogSize, (void *program, size_t *out)) {
+    (void)program;
+    *out = sizeof LOG;
+    return 0;
+}
+
+API(nvrtcGetProgramLog, (void *program, char *out)) {
+    (void)program;
+    memcpy(out, LOG, sizeof LOG);
+    return 0;
+}
+
+API(nvrtcGetCUBINSize, (void *program, size_t *out)) {
+    CALLED;
+    (void)program;
+    *out = 9;
+    return 0;
+}
+
+API(nvrtcGetCUBIN, (void *program, char *out)) {
+    CALLED;
+    (void)program;
+    memcpy(out, "emulated", 9);
+    return 0;
+}
+
+API(nvrtcDestroyProgram, (void **program)) {
+    CALLED;
+    *program = NULL;
+    return 0;
+}

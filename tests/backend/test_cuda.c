@@ -1,0 +1,248 @@
+/* test_cuda.c - the CUDA back end gives the logits of the reference.
+ *
+ * Runs on the GPU that libcuda.so.1 knows: in CI one that is emulated (cuda_fake.c), by hand a real
+ * one.  Random models of every weight type, store type and trait go through the same batches on
+ * both back ends: prompts in chunks, then single tokens of several sessions, long enough for rings
+ * to go round.  Errors are relative to the largest logit of a row.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "backend/backend.h"
+
+#include "base/compiler.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "made_model.h"
+
+enum { SLOTS = 2, MAX_ROWS = 24, PROMPT = 17, STEPS = 14, PINS = 3 };
+
+static const made_shape LLAMA = {.type = TENSOR_BF16,
+                                 .dim = 64,
+                                 .ffn_dim = 96,
+                                 .n_layers = 2,
+                                 .n_heads = 4,
+                                 .n_kv_heads = 2,
+                                 .head_dim = 16,
+                                 .vocab = 72,
+                                 .rope_dims = 16};
+
+/* f32 sums in another order, and inputs of products as two 16-bit numbers: f16 has 22 bits of
+ * them, bf16 16.  A store of 16 bits or 8 rounds a key the other way now and then. */
+static const double CLOSE = 2e-5, CLOSE_BF16 = 2e-4, CLOSE_STORE = 2e-3;
+
+typedef struct rig {
+    made *model;
+    kv_shape store;
+    int window;
+    uint64_t start;  /* stream position of a session's first token behind the pins */
+    int prompt, end; /* tokens fed in chunks, tokens in all */
+    backend *a, *b;
+    batch_row rows[MAX_ROWS];
+    batch_group groups[SLOTS];
+    int wanted[MAX_ROWS];
+    double worst;
+} rig;
+
+static backend *open_one(const rig *g, const char *name, weir_type weights) {
+    backend *out;
+    weir_error err = {0};
+    char reason[BACKEND_REASON];
+    const backend_options o = {.threads = 1, .weights = weights};
+    if (backend_open(&out, name, g->model->plan, &g->store, &o, reason, &err) != WEIR_OK) {
+        fail_msg("%s", err.message);
+    }
+    return out;
+}
+
+static rig rig_open(const made_shape *shape, weir_type store, const char *name, const char *twin) {
+    rig g = {.model = made_new(shape, MAX_ROWS, MAX_ROWS),
+             .window = 12,
+             .start = 1000,
+             .prompt = PROMPT,
+             .end = PROMPT + STEPS};
+    g.store = (kv_shape){.type = store,
+                         .n_layers = shape->n_layers,
+                         .n_kv_heads = shape->n_kv_heads,
+                         .head_dim = shape->head_dim,
+                         .slots = SLOTS,
+                         .pins = PINS,
+                         .ring = g.window - PINS + MAX_ROWS - 1};
+    g.a = open_one(&g, twin, WEIR_TYPE_DEFAULT);
+    g.b = open_one(&g, name, WEIR_TYPE_DEFAULT);
+    return g;
+}
+
+static void rig_close(rig *g) {
+    g->a->api->close(g->a);
+    g->b->api->close(g->b);
+    made_free(g->model);
+}
+
+static batch_row row_of(const rig *g, int slot, int t) {
+    batch_row row = {.token = (t * 29 + slot * 11 + t * t) % g->model->shape.vocab, .slot = slot};
+    if (t < PINS) {
+        row.pos = (uint64_t)t, row.p = (uint32_t)t, row.pins = t + 1, row.is_pin = true;
+    } else {
+        const int recent = MIN_OF(t - PINS + 1, g->window - PINS);
+        row.pos = g->start + (uint64_t)(t - PINS);
+        row.p = (uint32_t)(PINS + recent - 1), row.pins = PINS, row.recent = recent;
+    }
+    return row;
+}
+
+static void compare(rig *g, int n_wanted) {
+    for (int i = 0; i < n_wanted; i++) {
+        const float *a = g->a->api->logits(g->a, i), *b = g->b->api->logits(g->b, i);
+        double most = 0, off = 0;
+        for (int k = 0; k < g->model->shape.vocab; k++) {
+            if (!isfinite(b[k])) off = INFINITY;
+            most = fmax(most, fabs((double)a[k]));
+            off = fmax(off, fabs((double)a[k] - (double)b[k]));
+        }
+        g->worst = fmax(g->worst, off / most);
+    }
+}
+
+/* Tokens [from, to) of sessions [0, slots) as one step; the logits of every other row. */
+static void feed(rig *g, int slots, int from, int to) {
+    int n = 0, n_wanted = 0;
+    for (int slot = 0; slot < slots; slot++) {
+        g->groups[slot] = (batch_group){.slot = slot, .first = n, .n = to - from};
+        for (int t = from; t < to; t++, n++) {
+            g->rows[n] = row_of(g, slot, t);
+            if (n % 2 == 0) g->wanted[n_wanted++] = n;
+        }
+    }
+    const batch all = {.rows = g->rows,
+                       .groups = g->groups,
+                       .wanted = g->wanted,
+                       .n = n,
+                       .n_groups = slots,
+                       .n_wanted = n_wanted};
+    weir_error err = {0};
+    if (g->a->api->step(g->a, &all, &err) || g->b->api->step(g->b, &all, &err)) {
+        fail_msg("%s", err.message);
+    }
+    compare(g, n_wanted);
+}
+
+/* A prompt in chunks, then tokens one by one. */
+static void run(rig *g, int chunk) {
+    for (int at = 0; at < g->prompt; at += chunk) feed(g, SLOTS, at, MIN_OF(at + chunk, g->prompt));
+    for (int t = g->prompt; t < g->end; t++) feed(g, 1 + t % SLOTS, t, t + 1);
+}
+
+static void check(const char *what, const made_shape *shape, weir_type store, const char *name,
+                  int chunk, double tolerance) {
+    rig g = rig_open(shape, store, name, "ref");
+    if (shape->dim > 64) g.prompt = 8, g.end = 10; /* emulated kernels are slow */
+    run(&g, chunk);
+    printf("%-32s %-10s chunk %2d   %.2g\n", what, name, chunk, g.worst);
+    if (!(g.worst <= tolerance)) fail_msg("%s: off by %g, at most %g", what, g.worst, tolerance);
+    rig_close(&g);
+}
+
+static double tolerance_of(tensor_type type) {
+    return type == TENSOR_BF16 ? CLOSE_BF16 : CLOSE;
+}
+
+static void every_weight_type_gives_the_reference(void **state) {
+    (void)state;
+    for (int type = 0; type < TENSOR_N_TYPES; type++) {
+        made_shape s = LLAMA;
+        s.type = (tensor_type)type;
+        s.dim = 256, s.ffn_dim = 256, s.n_layers = 1, s.vocab = 40;
+        s.n_heads = 2, s.n_kv_heads = 1, s.head_dim = s.rope_dims = 128;
+        check(tensor_type_name(s.type), &s, WEIR_F32, "cuda", 7, tolerance_of(s.type));
+        check(tensor_type_name(s.type), &s, WEIR_F32, "cuda-plain", 8, tolerance_of(s.type));
+    }
+}
+
+static void every_store_type_gives_the_reference(void **state) {
+    (void)state;
+    static const weir_type types[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_INT8};
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        char what[32];
+        snprintf(what, sizeof what, "store %d", (int)types[i]);
+        made_shape s = LLAMA;
+        s.type = TENSOR_F16;
+        check(what, &s, types[i], "cuda", 1, types[i] == WEIR_F32 ? CLOSE : CLOSE_STORE);
+        check(what, &s, types[i], "cuda-ops", 5, types[i] == WEIR_F32 ? CLOSE : CLOSE_STORE);
+    }
+}
+
+static void every_trait_of_a_family_gives_the_reference(void **state) {
+    (void)state;
+    made_shape s = LLAMA;
+    s.type = TENSOR_F32;
+    s.interleaved = true, s.rope_dims = 8, s.tied = true;
+    check("interleaved, partly, tied", &s, WEIR_F32, "cuda", 7, CLOSE);
+    s = LLAMA, s.type = TENSOR_F32;
+    s.rope_dims = 0, s.alibi = true, s.layer_norm = s.bias = s.no_gate = s.clamp = true;
+    s.act = NN_GELU;
+    check("ALiBi, layer norm, clamp", &s, WEIR_F32, "cuda", 7, CLOSE);
+    s = LLAMA, s.type = TENSOR_F16;
+    s.qk_norm = s.loose = true, s.act = NN_GELU_TANH, s.n_heads = 6, s.n_kv_heads = 1;
+    check("q/k norm, loose, 6 heads on 1", &s, WEIR_F32, "cuda", 7, CLOSE);
+    s = LLAMA, s.type = TENSOR_F16;
+    s.loose = s.no_gate = true, s.act = NN_RELU, s.n_kv_heads = 4;
+    s.dim = 40, s.ffn_dim = 56, s.head_dim = 10, s.rope_dims = 10, s.vocab = 50;
+    check("odd sizes, loose, ReLU", &s, WEIR_F32, "cuda", 7, CLOSE);
+}
+
+/* The whole step as one kernel and stage by stage: the same code, so the same bits. */
+static void the_whole_step_equals_its_stages_bit_for_bit(void **state) {
+    (void)state;
+    rig g = rig_open(&LLAMA, WEIR_F16, "cuda", "cuda-ops");
+    run(&g, 3);
+    assert_true(g.worst == 0);
+    rig_close(&g);
+}
+
+/* A row alone and the same row among others, in another slot, of a batch. */
+static void a_row_does_not_depend_on_the_others_of_its_batch(void **state) {
+    (void)state;
+    rig g = rig_open(&LLAMA, WEIR_F16, "cuda", "cuda");
+    float alone[STEPS][128];
+    for (int at = 0; at < PROMPT; at += 5) feed(&g, 1, at, MIN_OF(at + 5, PROMPT));
+    for (int t = PROMPT; t < PROMPT + STEPS; t++) {
+        feed(&g, 1, t, t + 1);
+        memcpy(alone[t - PROMPT], g.a->api->logits(g.a, 0), (size_t)LLAMA.vocab * sizeof(float));
+    }
+    for (int at = 0; at < PROMPT; at += 5) feed(&g, SLOTS, at, MIN_OF(at + 5, PROMPT));
+    for (int t = PROMPT; t < PROMPT + STEPS; t++) {
+        feed(&g, SLOTS, t, t + 1);
+        assert_memory_equal(alone[t - PROMPT], g.a->api->logits(g.a, 0),
+                            (size_t)LLAMA.vocab * sizeof(float));
+    }
+    rig_close(&g);
+}
+
+static void far_along_a_stream_nothing_changes(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        rig g = rig_open(&LLAMA, WEIR_F32, i ? "cuda" : "cuda-ops", "ref");
+        g.start = ((uint64_t)1 << 40) + 7;
+        run(&g, 4);
+        assert_true(g.worst <= CLOSE_BF16);
+        rig_close(&g);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_weight_type_gives_the_reference),
+        cmocka_unit_test(every_store_type_gives_the_reference),
+        cmocka_unit_test(every_trait_of_a_family_gives_the_reference),
+        cmocka_unit_test(the_whole_step_equals_its_stages_bit_for_bit),
+        cmocka_unit_test(a_row_does_not_depend_on_the_others_of_its_batch),
+        cmocka_unit_test(far_along_a_stream_nothing_changes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
