@@ -56,6 +56,14 @@ static json_t *conversation(const weir_session *s) {
     return messages;
 }
 
+/* [system] user: text; NULL when out of memory or the text is not UTF-8. */
+static json_t *with_user(const weir_session *s, const char *text) {
+    json_t *messages = conversation(s);
+    if (!messages || add(messages, "user", text)) return messages;
+    json_decref(messages);
+    return NULL;
+}
+
 static const char *token_text(const weir_engine *e, int32_t id) {
     const char *text = id >= 0 ? tokenizer_token_text(e->tokenizer, id) : NULL;
     return text ? text : "";
@@ -78,11 +86,11 @@ static weir_status render(const weir_session *s, json_t *messages, bool is_open,
 /* [system] U A [role: text], from behind A; text NULL: no further message. */
 static weir_status render_after(const weir_session *s, const char *role, const char *text,
                                 bool is_open, buffer *out, weir_error *err) {
-    json_t *messages = conversation(s);
+    json_t *messages = with_user(s, USER);
     buffer all = {0};
     if (messages) {
-        const bool ok = add(messages, "user", USER) && add(messages, "assistant", ASSISTANT) &&
-                        (!text || add(messages, role, text));
+        const bool ok =
+            add(messages, "assistant", ASSISTANT) && (!text || add(messages, role, text));
         if (!ok) {
             json_decref(messages);
             messages = NULL;
@@ -135,19 +143,38 @@ static weir_status render_header(const weir_session *s, buffer *out, weir_error 
     return status;
 }
 
+/* What stands between the prompt for a reply and its words (Llama 2: a space). */
+static weir_status render_lead(const weir_session *s, buffer *out, weir_error *err) {
+    buffer open = {0}, whole = {0};
+    json_t *both = with_user(s, USER);
+    weir_status status = render(s, with_user(s, USER), true, &open, err);
+    if (both && !add(both, "assistant", ASSISTANT)) {
+        json_decref(both);
+        both = NULL;
+    }
+    if (status == WEIR_OK) {
+        status = render(s, both, false, &whole, err);
+    } else {
+        json_decref(both);
+    }
+    if (status == WEIR_OK && whole.size && common_prefix(&open, &whole) == open.size) {
+        const char *words = strstr(whole.data + open.size, ASSISTANT);
+        const size_t size = words ? (size_t)(words - whole.data) - open.size : 0;
+        if (!buffer_append(out, whole.data + open.size, size)) {
+            status = weir_fail(err, WEIR_ERR_MEMORY, "no memory for a message");
+        }
+    }
+    buffer_clear(&open);
+    buffer_clear(&whole);
+    return status;
+}
+
 /* The first message.  Pinned is all before the header of the user's turn. */
 static weir_status render_first(const weir_session *s, const char *text, rendered *r,
                                 weir_error *err) {
     buffer probe = {0}, header = {0};
-    json_t *with_text = conversation(s), *with_u = conversation(s);
-    if (with_text) add(with_text, "user", text);
-    if (with_u) add(with_u, "user", USER);
-    weir_status status = render(s, with_text, true, &r->text, err);
-    if (status == WEIR_OK) {
-        status = render(s, with_u, true, &probe, err);
-    } else {
-        json_decref(with_u);
-    }
+    weir_status status = render(s, with_user(s, text), true, &r->text, err);
+    if (status == WEIR_OK) status = render(s, with_user(s, USER), true, &probe, err);
     if (status == WEIR_OK) {
         r->message = common_prefix(&r->text, &probe);
         /* A template that refuses a second turn still has a first one. */
@@ -169,6 +196,16 @@ static void drop_front(rendered *r, size_t size) {
     r->message -= MIN_OF(size, r->message);
 }
 
+/* A model that ended its own turn wrote the end token itself: what a template puts in front of that
+ * token (Llama 2: a space) is not read either. */
+static size_t size_of_end_read(const weir_session *s, const rendered *r) {
+    if (!tokenizer_is_end(s->engine->tokenizer, s->chat.last_token)) return 0;
+    const char *last = token_text(s->engine, s->chat.last_token);
+    const size_t at = strspn(r->text.data, " \t\r\n"), n = strlen(last);
+    const bool is_there = n <= r->text.size - at && memcmp(r->text.data + at, last, n) == 0;
+    return is_there ? at + n : 0;
+}
+
 /* A later message.  In front stands the end of the reply, unless that is in the stream already. */
 static weir_status render_later(const weir_session *s, const char *role, const char *text,
                                 bool is_open, rendered *r, weir_error *err) {
@@ -179,14 +216,7 @@ static weir_status render_later(const weir_session *s, const char *role, const c
     if (status == WEIR_OK && r->text.size) {
         r->message = common_prefix(&r->text, &probe);
         r->end = common_prefix(&r->text, &end) == end.size ? end.size : 0;
-        const char *last = token_text(s->engine, s->chat.last_token);
-        const size_t n = strlen(last);
-        if (s->chat.is_closed) {
-            drop_front(r, r->end);
-        } else if (tokenizer_is_end(s->engine->tokenizer, s->chat.last_token) &&
-                   n <= r->text.size && memcmp(r->text.data, last, n) == 0) {
-            drop_front(r, n);
-        }
+        drop_front(r, s->chat.is_closed ? r->end : size_of_end_read(s, r));
     }
     buffer_clear(&probe);
     buffer_clear(&end);
@@ -237,8 +267,8 @@ static weir_status spells_special(const weir_engine *e, const char *text, bool *
 }
 
 /* The template's words around, the message's own words as text. */
-static weir_status encode_apart(const weir_engine *e, const rendered *r, size_t from,
-                                const char *text, ids *out, weir_error *err) {
+static weir_status encode_apart(const weir_engine *e, const rendered *r, const char *text, ids *out,
+                                weir_error *err) {
     const char *space = " \t\r\n";
     const char *begin = text + strspn(text, space);
     size_t size = strlen(begin);
@@ -252,18 +282,17 @@ static weir_status encode_apart(const weir_engine *e, const rendered *r, size_t 
                          "rephrase the message");
     }
     const size_t end = start + size;
-    WEIR_TRY(append_encoded(e, out, r->text.data + from, start - from, WEIR_PARSE_SPECIAL, err));
+    WEIR_TRY(append_encoded(e, out, r->text.data, start, WEIR_PARSE_SPECIAL, err));
     WEIR_TRY(append_encoded(e, out, r->text.data + start, size, 0, err));
     return append_encoded(e, out, r->text.data + end, r->text.size - end, WEIR_PARSE_SPECIAL, err);
 }
 
-static weir_status encode(const weir_engine *e, const rendered *r, size_t from, const char *text,
-                          ids *out, weir_error *err) {
+static weir_status encode(const weir_engine *e, const rendered *r, const char *text, ids *out,
+                          weir_error *err) {
     bool is_special = false;
     WEIR_TRY(spells_special(e, text, &is_special, err));
-    if (is_special) return encode_apart(e, r, from, text, out, err);
-    return append_encoded(e, out, r->text.data + from, r->text.size - from, WEIR_PARSE_SPECIAL,
-                          err);
+    if (is_special) return encode_apart(e, r, text, out, err);
+    return append_encoded(e, out, r->text.data, r->text.size, WEIR_PARSE_SPECIAL, err);
 }
 
 /* How many tokens lie wholly in the first size bytes of what they spell. */
@@ -303,7 +332,7 @@ static weir_status read_first(weir_session *s, const rendered *r, const char *te
                               weir_error *err) {
     ids all = {0};
     size_t n = 0;
-    weir_status status = encode(s->engine, r, 0, text, &all, err);
+    weir_status status = encode(s->engine, r, text, &all, err);
     if (status == WEIR_OK) status = count_within(s->engine, &all, r->pinned, &n, err);
     if (status == WEIR_OK) status = pin_first(s, n, err);
     if (status == WEIR_OK) status = weir_session_feed(s, all.at, n, err);
@@ -315,20 +344,19 @@ static weir_status read_first(weir_session *s, const rendered *r, const char *te
     return status;
 }
 
+/* A token that crosses from the end of the turn before into this message begins the turn. */
 static weir_status read_later(weir_session *s, const rendered *r, const char *text, bool is_turn,
                               weir_error *err) {
-    ids end = {0}, rest = {0};
-    const size_t from = is_turn ? r->end : 0;
-    weir_status status =
-        append_encoded(s->engine, &end, r->text.data, from, WEIR_PARSE_SPECIAL, err);
-    if (status == WEIR_OK) status = encode(s->engine, r, from, text, &rest, err);
-    if (status == WEIR_OK) status = weir_session_feed(s, end.at, end.n, err);
+    ids all = {0};
+    size_t n = 0;
+    weir_status status = encode(s->engine, r, text, &all, err);
+    if (status == WEIR_OK && is_turn) status = count_within(s->engine, &all, r->end, &n, err);
+    if (status == WEIR_OK) status = weir_session_feed(s, all.at, n, err);
     if (status == WEIR_OK) {
         if (is_turn) window_mark_turn(&s->window);
-        status = weir_session_feed(s, rest.at, rest.n, err);
+        status = weir_session_feed(s, all.at + n, all.n - n, err);
     }
-    mem_free(end.at);
-    mem_free(rest.at);
+    mem_free(all.at);
     return status;
 }
 
@@ -357,7 +385,10 @@ static weir_status say_first(weir_session *s, weir_role role, const char *text, 
         status = weir_fail(err, WEIR_ERR_MODEL, "the chat template makes nothing of the message");
     }
     if (status == WEIR_OK) status = read_first(s, &r, text, err);
-    if (status == WEIR_OK) s->chat.has_user = true;
+    if (status == WEIR_OK) {
+        s->chat.has_user = true;
+        s->chat.asked_at = s->window.pos;
+    }
     buffer_clear(&r.text);
     return status;
 }
@@ -371,7 +402,26 @@ static weir_status say_later(weir_session *s, weir_role role, const char *text, 
         status = weir_fail(err, WEIR_ERR_MODEL, "the chat template makes nothing of the message");
     }
     if (status == WEIR_OK) status = read_later(s, &r, text, role == WEIR_USER, err);
-    if (status == WEIR_OK) s->chat.is_closed = !is_open;
+    if (status == WEIR_OK) {
+        s->chat.is_closed = !is_open;
+        s->chat.asked_at = s->window.pos;
+    }
+    buffer_clear(&r.text);
+    return status;
+}
+
+/* Words put into the model's mouth; the header was read with the question. */
+static weir_status say_reply(weir_session *s, const char *text, weir_error *err) {
+    rendered r = {0};
+    weir_status status = WEIR_OK;
+    const bool is_first = s->window.pos == s->chat.asked_at;
+    if (is_first) status = render_lead(s, &r.text, err);
+    r.message = r.text.size;
+    if (status == WEIR_OK && !buffer_append(&r.text, text, strlen(text))) {
+        status = weir_fail(err, WEIR_ERR_MEMORY, "no memory for a message");
+    }
+    if (status == WEIR_OK) status = read_later(s, &r, text, false, err);
+    if (status == WEIR_OK) s->chat.is_closed = false;
     buffer_clear(&r.text);
     return status;
 }
@@ -387,11 +437,5 @@ weir_status weir_session_say(weir_session *s, weir_role role, const char *text, 
     }
     reply_close(&s->reply);
     if (!s->chat.has_user) return say_first(s, role, text, err);
-    if (role != WEIR_ASSISTANT) return say_later(s, role, text, err);
-    s->chat.is_closed = false;
-    ids words = {0}; /* words put into the model's mouth: the header was read with the question */
-    weir_status status = append_encoded(e, &words, text, strlen(text), 0, err);
-    if (status == WEIR_OK) status = weir_session_feed(s, words.at, words.n, err);
-    mem_free(words.at);
-    return status;
+    return role == WEIR_ASSISTANT ? say_reply(s, text, err) : say_later(s, role, text, err);
 }

@@ -45,7 +45,7 @@ typedef struct head { /* u64 only: no padding, the same everywhere */
     uint64_t evicted_tokens, evicted_turns, melted;
     uint64_t rng, n_seen, n_reply;
     uint64_t has_logits, reply_open, reply_end, detok_bytes, detok_held, detok_started, n_held;
-    uint64_t has_user, is_closed, last_token, has_system, system_bytes;
+    uint64_t has_user, is_closed, last_token, asked_at, has_system, system_bytes;
     uint64_t prompt_tokens, generated_tokens, loops, prompt_ns, generate_ns;
 } head;
 _Static_assert(sizeof(head) % sizeof(uint64_t) == 0, "numbers of one size");
@@ -89,6 +89,7 @@ static head describe(const weir_session *s) {
               .has_user = s->chat.has_user,
               .is_closed = s->chat.is_closed,
               .last_token = (uint64_t)(s->chat.last_token + 1),
+              .asked_at = s->chat.asked_at,
               .has_system = s->chat.system != NULL,
               .system_bytes = s->chat.system ? strlen(s->chat.system) : 0,
               .prompt_tokens = s->counts.prompt_tokens,
@@ -420,7 +421,8 @@ static void take_state(weir_session *s, const parts *p, char *system) {
     s->chat = (chat){.system = system,
                      .has_user = h->has_user != 0,
                      .is_closed = h->is_closed != 0,
-                     .last_token = (int32_t)h->last_token - 1};
+                     .last_token = (int32_t)h->last_token - 1,
+                     .asked_at = h->asked_at};
     s->counts = (weir_session_stats){.prompt_tokens = h->prompt_tokens,
                                      .generated_tokens = h->generated_tokens,
                                      .loops = h->loops,

@@ -18,7 +18,7 @@ enum {
     WINDOW = 24,
     CHUNK = 8,
     GO_ON = 1000,
-    HEAD_WORDS = 40, /* 64-bit numbers a file begins with, see src/engine/snapshot.c */
+    HEAD_WORDS = 41, /* 64-bit numbers a file begins with, see src/engine/snapshot.c */
     MAX_FILE = 1 << 20,
 };
 

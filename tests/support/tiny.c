@@ -26,7 +26,7 @@ static const char *const specials[] = {
     "[/INST]",           "<|begin_of_text|>"};
 static const char *const merges[] = {"t h", "h e", "i n",  "e r",   "o u", "Ġ t", "Ġt he",
                                      "Ġ a", "s t", "u s",  "us er", "Ċ Ċ", "Ġ w", "o r",
-                                     "l l", "Ġ h", "y st", "s yst", "< |", "| >"};
+                                     "l l", "Ġ h", "y st", "s yst", "Ġ ]", "Ġ ["};
 enum { N_SPECIALS = sizeof specials / sizeof *specials, N_MERGES = sizeof merges / sizeof *merges };
 _Static_assert(256 + N_SPECIALS + N_MERGES == TINY_VOCAB, "every id has a spelling");
 
@@ -201,10 +201,9 @@ static void put_layer(writer *w, int layer, double scale) {
     }
 }
 
-/* Row `next` of the head becomes the embedding of the token before it. */
+/* Row `next` of the head gets the embedding of a token before it. */
 static void follow(const tiny_model *m, float *head, const float *embed, int token, int next) {
-    memcpy(head + (size_t)next * (size_t)m->dim, embed + (size_t)token * (size_t)m->dim,
-           (size_t)m->dim * sizeof *head);
+    for (int i = 0; i < m->dim; i++) head[next * m->dim + i] += embed[token * m->dim + i];
 }
 
 /* embed is at the front of the data, head at its end: both [TINY_VOCAB, dim]. */
@@ -216,9 +215,9 @@ static void put_script(writer *w) {
     float *head = (float *)(void *)(w->data.data + w->data.size - bytes);
     memset(head, 0, bytes);
     for (size_t i = 0; script[i]; i++) {
-        follow(m, head, embed, script[i], script[i + 1] ? script[i + 1] : TINY_EOS);
+        follow(m, head, embed, script[i], script[i + 1] ? script[i + 1] : m->end);
     }
-    follow(m, head, embed, TINY_EOS, script[0]);
+    follow(m, head, embed, m->after, script[0]);
 }
 
 static void write_weights(const tiny_model *m, const char *folder) {
@@ -268,6 +267,8 @@ char *tiny_make(const tiny_model *model) {
     set_default(&m.n_heads, 4);
     set_default(&m.n_kv_heads, 2);
     set_default(&m.ffn_dim, 48);
+    set_default(&m.after, TINY_EOS);
+    set_default(&m.end, TINY_EOS);
     char *path = tiny_path();
     assert_int_equal(mkdir(path, 0777), 0);
     write_config(&m, path);

@@ -8,8 +8,8 @@
  * the bytes, then come special tokens, then a few merges, so that text is more than its bytes.
  *
  * With a script the model says just that: the token after a byte of the script is the byte after
- * it, the token after the last is <|eos|>, and after <|eos|> it begins again.  No byte may come
- * twice.  Its attention and feed-forward weights add nothing.
+ * it, the token after the last is `end`, and the script begins after `after`.  No byte may come
+ * twice.  Attention and feed-forward weights add nothing then.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
@@ -30,6 +30,7 @@ typedef struct tiny_model {                          /* all-zero is a model that
     int sliding_window;                              /* 0: none */
     uint64_t seed;
     const char *script;        /* NULL: random weights */
+    int after, end;            /* ids; 0: <|eos|> */
     const char *chat_template; /* NULL: none */
     bool no_bos;               /* the tokenizer adds nothing in front */
     bool no_tokenizer;
