@@ -48,6 +48,7 @@ static void pass(const weir_tokenizer *t, const char *text, size_t size, int fla
     if (weir_detokenize(t, ids, n, &whole, &whole_size, &err) == WEIR_OK) {
         buffer parts = {0};
         detokenizer d = {0};
+        if (!buffer_append(&parts, "", 0)) abort();
         for (size_t i = 0; i < n; i++) {
             const size_t before = parts.size;
             if (!detokenizer_push(&d, t, ids[i], true, &parts)) abort();

@@ -179,13 +179,17 @@ static j_value truncate(j_run *r, j_value self, const j_value *a, const j_args *
     const bool kill_words = j_arg_truth(r, a[1], false);
     const j_text *end = j_arg_text(r, a[2], "...");
     const int64_t leeway = a[3].kind == J_NONE ? 5 : j_arg_int(r, a[3], 5);
-    const j_text *t = j_arg_text(r, self, NULL);
+    int64_t chars;
     if (r->failed) return j_none();
     if (length < (int64_t)end->chars) return j_fail(r, "truncate: the end is longer than the text");
     if (leeway < 0) return j_fail(r, "truncate: leeway is negative");
-    if (length >= MAX_OUTPUT || leeway >= MAX_OUTPUT || (int64_t)t->chars <= length + leeway) {
-        return self;
+    if (!j_length(r, self, &chars)) {
+        return j_fail(r, "object of type '%s' has no len()", j_type_name(self));
     }
+    /* neither sum can be longer than text ever is */
+    if (length >= MAX_OUTPUT || leeway >= MAX_OUTPUT || chars <= length + leeway) return self;
+    const j_text *t = j_arg_text(r, self, NULL);
+    if (!t) return j_none();
     if (!j_step(r, t->size)) return j_none();
     size_t cut = j_offset(t, (size_t)length - end->chars);
     if (!kill_words) cut = last_word(t, cut);

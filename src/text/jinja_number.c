@@ -61,10 +61,28 @@ static int64_t floor_int(int64_t a, int64_t b) {
 
 /* ---- the operators */
 
+/* A list of n items in a room of its own, which starts with those of a. */
+static j_list *roomy_copy(j_run *r, const j_list *a, int n) {
+    int *used = j_alloc(r, 1, sizeof(*used));
+    j_list *l = n < MAX_BYTES / 32 ? j_list_new(r, n < 16 ? n : 2 * n) : NULL;
+    if (!l && !r->failed) j_fail(r, "a list is longer than %d items", MAX_BYTES / 32);
+    if (!l || !used || !j_step(r, (size_t)a->n * sizeof(*a->items))) return NULL;
+    if (a->n) memcpy(l->items, a->items, (size_t)a->n * sizeof(*a->items));
+    *used = a->n;
+    l->used = used;
+    return l;
+}
+
+/* Linear for a list that is built item by item: a's room is used on when a is still its end. */
 static j_value join_lists(j_run *r, j_value a, j_value b) {
-    j_list *l = j_list_new(r, a.as.list->n + b.as.list->n);
-    for (int i = 0; i < a.as.list->n; i++) j_push(r, l, a.as.list->items[i]);
-    for (int i = 0; i < b.as.list->n; i++) j_push(r, l, b.as.list->items[i]);
+    const j_list *left = a.as.list, *right = b.as.list;
+    const bool fits = left->used && *left->used == left->n && left->capacity - left->n >= right->n;
+    j_list *l = fits ? j_list_new(r, 0) : roomy_copy(r, left, left->n + right->n);
+    if (!l || !j_step(r, (size_t)right->n * sizeof(*right->items))) return j_none();
+    if (fits) *l = *left;
+    if (right->n) memcpy(l->items + left->n, right->items, (size_t)right->n * sizeof(*l->items));
+    l->n = left->n + right->n;
+    *l->used = l->n;
     return a.kind == J_LIST ? j_list_value(l) : j_tuple_value(l);
 }
 

@@ -96,9 +96,11 @@ typedef struct j_undefined { /* why, for the message when it is used */
     const j_text *name;      /* or NULL: an element, not an attribute */
 } j_undefined;
 
+/* Like text, a list that grew by a + b keeps room behind it for the next sum. */
 typedef struct j_list {
     j_value *items;
     int n, capacity;
+    int *used; /* how many items of the room are taken, by all lists in it; NULL: not shared */
 } j_list;
 
 typedef struct j_entry {

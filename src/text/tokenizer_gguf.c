@@ -1,10 +1,12 @@
 /* tokenizer_gguf.c - the vocabulary in a GGUF.
  *
- *   tokenizer.ggml.model        "llama": SentencePiece BPE by scores;  "gpt2": byte-level BPE by
- * merges tokenizer.ggml.tokens       spellings by id tokenizer.ggml.token_type   1 normal  2
- * unknown  3 control  4 user-defined  5 unused  6 byte tokenizer.ggml.scores       "llama": the
- * higher, the earlier a piece is formed tokenizer.ggml.merges       "gpt2": "left right", in order
- * of rank tokenizer.ggml.pre          "gpt2": the name of the pre-tokenizer
+ *   tokenizer.ggml.model       "llama": SentencePiece BPE by scores
+ *                              "gpt2": byte-level BPE by merges
+ *   tokenizer.ggml.tokens      spellings by id
+ *   tokenizer.ggml.token_type  1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
+ *   tokenizer.ggml.scores      "llama": the higher, the earlier a piece is formed
+ *   tokenizer.ggml.merges      "gpt2": "left right", in order of rank
+ *   tokenizer.ggml.pre         "gpt2": the name of the pre-tokenizer
  *
  * Scores become merges: any two pieces whose sum is a piece may be joined, and all ways to form a
  * piece share its rank.  A character that is part of pieces but none itself gets an internal id.
