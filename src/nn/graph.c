@@ -19,10 +19,23 @@ static void fail(nn_graph *g, const char *what, const char *name, int found, int
               wanted);
 }
 
+static void refuse(nn_graph *g, const char *name, const char *why) {
+    if (g->error.status == WEIR_OK) weir_fail(&g->error, WEIR_ERR_MODEL, "%s: %s", name, why);
+}
+
+/* Rows of all tokens and rows of the wanted ones are not the same rows. */
+static void check_rows(nn_graph *g, const char *name, const nn_tensor *a, const nn_tensor *b) {
+    if (a->selected != b->selected) refuse(g, name, "mixes all rows with the wanted ones");
+}
+
 /* Room for one more operation and its tensor; both arrays were sized by graph_record. */
 static nn_tensor *record(nn_graph *g, graph_op op, int features, bool selected) {
     assert(op.n_in >= 1 && op.n_in <= 3 && features > 0);
-    for (int i = 0; i < op.n_in; i++) assert(op.in[i] >= 0 && op.in[i] <= g->n_tensors);
+    for (int i = 0; i < op.n_in; i++) {
+        assert(op.in[i] >= 0 && op.in[i] <= g->n_tensors);
+        if (op.in[i] != g->ids || op.kind == NN_LOOKUP) continue;
+        refuse(g, "model", "token ids can only be looked up");
+    }
     if (g->n_ops == g->capacity) {
         if (g->error.status == WEIR_OK) {
             weir_fail(&g->error, WEIR_ERR_MODEL, "model: more than %d operations", g->capacity);
@@ -43,6 +56,7 @@ static const char *param_name(const nn_param *p) {
 
 nn_tensor *nn_lookup(nn_graph *g, const nn_embedding *e, nn_tensor *ids) {
     const int dim = e->weight ? e->weight->n_cols : 1;
+    if (ids->index != g->ids) refuse(g, param_name(e->weight), "looks up what is no token ids");
     return record(g,
                   (graph_op){.kind = NN_LOOKUP, .in = {ids->index}, .n_in = 1, .u.embedding = *e},
                   dim, false);
@@ -70,6 +84,9 @@ nn_tensor *nn_attend(nn_graph *g, const nn_attention *a, nn_tensor *q, nn_tensor
     if (q->features != q_dim) fail(g, "q", "attention", q->features, q_dim);
     if (k->features != kv_dim) fail(g, "k", "attention", k->features, kv_dim);
     if (v->features != kv_dim) fail(g, "v", "attention", v->features, kv_dim);
+    if (q->selected || k->selected || v->selected) {
+        refuse(g, "attention", "needs all rows, not the wanted ones");
+    }
     return record(
         g,
         (graph_op){
@@ -81,6 +98,7 @@ nn_tensor *nn_gate(nn_graph *g, nn_act act, nn_tensor *gate, nn_tensor *up) {
     if (gate->features != up->features) {
         fail(g, "up", "gate", up->features, gate->features);
     }
+    check_rows(g, "gate", gate, up);
     return record(
         g, (graph_op){.kind = NN_GATE, .in = {gate->index, up->index}, .n_in = 2, .u.act = act},
         gate->features, gate->selected);
@@ -99,11 +117,13 @@ nn_tensor *nn_clamp(nn_graph *g, float bound, nn_tensor *x) {
 
 nn_tensor *nn_add(nn_graph *g, nn_tensor *a, nn_tensor *b) {
     if (a->features != b->features) fail(g, "b", "addition", b->features, a->features);
+    check_rows(g, "addition", a, b);
     return record(g, (graph_op){.kind = NN_ADD, .in = {a->index, b->index}, .n_in = 2}, a->features,
                   a->selected);
 }
 
 nn_tensor *nn_wanted(nn_graph *g, nn_tensor *x) {
+    if (x->selected) refuse(g, "nn_wanted", "comes a second time");
     return record(g, (graph_op){.kind = NN_WANTED, .in = {x->index}, .n_in = 1}, x->features, true);
 }
 

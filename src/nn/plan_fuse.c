@@ -48,11 +48,19 @@ static plan_op *maker_of(const plan *p, int t) {
 
 /* ---- merge */
 
+/* Weights used twice are packed once, as they are: they stay whole. */
+static bool is_shared(const plan *p, int matrix) {
+    for (int i = 0; i < p->n_matrices; i++) {
+        if (p->matrices[i].shared_with == matrix) return true;
+    }
+    return p->matrices[matrix].shared_with >= 0;
+}
+
 static bool can_merge(const plan *p, const plan_op *a, const plan_op *b) {
     if (b->kind != NN_PROJECT || b->in[0] != a->in[0]) return false;
     const plan_matrix *m = &p->matrices[a->matrix], *n = &p->matrices[b->matrix];
     return m->type == n->type && m->cols == n->cols && m->n_parts + n->n_parts <= PLAN_MAX_PARTS &&
-           m->shared_with < 0 && n->shared_with < 0;
+           !is_shared(p, a->matrix) && !is_shared(p, b->matrix);
 }
 
 /* Makes the result of op, whole so far, a view of a new tensor that further parts can join. */
