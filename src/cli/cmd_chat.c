@@ -72,16 +72,29 @@ static weir_status generate(work *w) {
     return WEIR_OK;
 }
 
+/* Reads the message.  Half of a first message, when Ctrl-C comes, is no beginning of a chat. */
+static weir_status hear(work *w, const char *message, uint64_t start) {
+    run *r = &w->r;
+    const weir_status status = weir_session_say(r->session, WEIR_USER, message, &r->err);
+    if (status == WEIR_ERR_CANCELED && start == 0) {
+        const weir_error why = r->err;
+        chat_begin(&w->c);
+        r->err = why;
+    }
+    return status;
+}
+
 static weir_status answer(work *w, const char *message) {
     run *r = &w->r;
     weir_session_stats before, after;
     w->reply.text.size = 0;
     w->reply = (reply_record){.text = w->reply.text};
     const uint64_t start = position(r);
-    WEIR_TRY(weir_session_say(r->session, WEIR_USER, message, &r->err));
+    WEIR_TRY(hear(w, message, start));
     progress_end(&r->progress);
     weir_session_get_stats(r->session, &before);
     w->c.user = (span){start, before.position};
+    if (start == 0) w->c.user.from = MIN_OF((uint64_t)before.pinned, before.position);
     const weir_status status = generate(w);
     weir_session_get_stats(r->session, &after);
     w->c.reply = (span){before.position, after.position};
@@ -100,12 +113,13 @@ static const char *odd_end(const reply_record *p) {
 static void print_status(work *w) {
     const reply_record *p = &w->reply;
     weir_session_stats s;
-    char window[160];
+    char window[160], tokens[NUMBER_SIZE];
     const char *odd = odd_end(p);
     weir_session_get_stats(w->r.session, &s);
     run_window_text(window, sizeof window, &s);
     fflush(stdout);
-    fprintf(stderr, "%s%d tokens, %.1f tok/s · %s%s%s%s\n", term_set(stderr, STYLE_DIM), p->tokens,
+    fprintf(stderr, "%s%s tokens, %.1f tok/s · %s%s%s%s\n", term_set(stderr, STYLE_DIM),
+            format_count(tokens, (uint64_t)p->tokens),
             p->seconds > 0 ? p->tokens / p->seconds : 0.0, window, odd ? " · " : "", odd ? odd : "",
             term_set(stderr, STYLE_PLAIN));
 }
@@ -229,7 +243,8 @@ int cmd_chat(const options *o) {
     }
     w.c.memory = arena_new();
     w.in = w.c.memory ? chat_input_open(o->script, &w.r.err) : NULL;
-    if (w.in && run_open(&w.r, o, 1) && run_open_session(&w.r)) chat(&w);
+    if (w.in && run_check_save(&w.r, o->save) && run_open(&w.r, o, 1) && run_open_session(&w.r))
+        chat(&w);
     chat_input_close(w.in);
     arena_free(w.c.memory);
     buffer_clear(&w.message);

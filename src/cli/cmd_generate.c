@@ -192,7 +192,7 @@ int cmd_generate(const options *o) {
     work w = {.o = o};
     if (!check_options(o)) return EXIT_USAGE;
     w.r.o = o;
-    if (o->token_ids || read_prompt(&w) == WEIR_OK) {
+    if (run_check_save(&w.r, o->save) && (o->token_ids || read_prompt(&w) == WEIR_OK)) {
         if (run_open(&w.r, o, 1) && run_open_session(&w.r)) {
             generate(&w);
             save(&w);

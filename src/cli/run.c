@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "cli/run.h"
 
+#include "base/file.h"
+
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -34,6 +36,12 @@ static int or_zero(int value) {
     return value == CLI_AUTO ? 0 : value;
 }
 
+/* --sinks beyond the default of --max-sinks, a quarter of the window, makes room for itself. */
+static int most_sinks(const options *o) {
+    const bool is_more = o->sinks != CLI_AUTO && o->window != CLI_AUTO && o->sinks > o->window / 4;
+    return o->max_sinks == CLI_AUTO && is_more ? o->sinks : or_zero(o->max_sinks);
+}
+
 bool run_open(run *r, const options *o, int sessions) {
     static const char *const backends[] = {NULL, "auto", "cpu", "ref"};
     static const weir_type kv_types[] = {WEIR_TYPE_DEFAULT, WEIR_F32, WEIR_F16, WEIR_BF16,
@@ -45,7 +53,7 @@ bool run_open(run *r, const options *o, int sessions) {
         .threads = or_zero(o->threads),
         .sessions = sessions,
         .window = or_zero(o->window),
-        .max_sinks = or_zero(o->max_sinks),
+        .max_sinks = most_sinks(o),
         .chunk = or_zero(o->chunk),
         .kv_type = kv_types[o->kv_type],
         .weights = weights[o->quantize],
@@ -98,13 +106,21 @@ bool run_open_session(run *r) {
     return weir_session_open(&r->session, r->engine, &wanted, &r->err) == WEIR_OK;
 }
 
+bool run_check_save(run *r, const char *path) {
+    file_writer probe;
+    if (!path) return true;
+    if (file_create(&probe, path, &r->err) != WEIR_OK) return false;
+    file_abandon(&probe);
+    return true;
+}
+
 /* What the user can do about a failure; "" when the message says it all. */
-static const char *advice(weir_status status, const options *o) {
+static const char *advice(weir_status status) {
     switch (status) {
-    case WEIR_ERR_FULL: return "; --mode streaming never fills up, or take a larger --window";
+    case WEIR_ERR_FULL: return "; or take a larger --window";
     case WEIR_ERR_MEMORY: return "; a smaller --window, --kv-type int8 or --quantize q4 takes less";
-    case WEIR_ERR_ARGUMENT: return o->model ? "" : "; name a model: a folder or a .gguf file";
     case WEIR_OK:
+    case WEIR_ERR_ARGUMENT:
     case WEIR_ERR_IO:
     case WEIR_ERR_FORMAT:
     case WEIR_ERR_MODEL:
@@ -124,7 +140,7 @@ int run_end(run *r) {
         status = EXIT_FAILED;
     }
     if (r->err.status != WEIR_OK && !(number && r->err.status == WEIR_ERR_CANCELED)) {
-        complain(r->o->command, "%s%s", r->err.message, advice(r->err.status, r->o));
+        complain(r->o->command, "%s%s", r->err.message, advice(r->err.status));
     } else if (r->err.status == WEIR_ERR_CANCELED) {
         complain(r->o->command, "interrupted");
     }

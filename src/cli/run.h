@@ -35,6 +35,9 @@ weir_sampling run_sampling(const options *o, int64_t seed);
  * EXIT_OK, EXIT_FAILED, or 128 + the number of the signal that ended the run. */
 int run_end(run *r);
 
+/* Makes sure, before any work, that --save can be written; path may be NULL. */
+bool run_check_save(run *r, const char *path);
+
 /* Prints one JSON object, indented or on one line; takes the reference. */
 void run_print_json(json_t *object, bool on_one_line);
 json_t *json_number(double x); /* null when it is not finite */
