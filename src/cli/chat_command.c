@@ -66,7 +66,7 @@ static bool run_stats(chat_state *c, const char *argument) {
     char window[160], a[NUMBER_SIZE], b[NUMBER_SIZE];
     weir_session_get_stats(c->r->session, &s);
     run_window_text(window, sizeof window, &s);
-    out_print("%s, %llu turns\n", window, (unsigned long long)s.evicted_turns);
+    out_print("%s\n", window);
     out_print("position %s · room for %d pinned tokens · seed %lld · loops stopped %llu\n",
               format_count(a, s.position), s.max_pinned - s.pinned, (long long)c->r->seed,
               (unsigned long long)s.loops);

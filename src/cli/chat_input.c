@@ -14,6 +14,7 @@
 #include "base/unicode.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <histedit.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,14 +23,21 @@
 #include <unistd.h>
 #include <wchar.h>
 
-enum { HISTORY_SIZE = 1000, KEYS = 8, NEWLINE_MARK = 0x2424, TAB_MARK = 0x2409 };
+enum {
+    READ_SIZE = 1 << 16,
+    HISTORY_SIZE = 1000,
+    KEYS = 8,
+    NEWLINE_MARK = 0x2424,
+    TAB_MARK = 0x2409
+};
 
 struct chat_input {
-    FILE *file;       /* a script or a pipe; NULL: the terminal below  */
-    const char *name; /* for messages                                  */
-    char *line;       /* of getline                                    */
-    size_t line_size;
-    EditLine *edit;
+    int fd;           /* a script, a pipe or the terminal */
+    const char *name; /* for messages                     */
+    buffer pending;   /* of a script or a pipe: what was read; lines before `at` are done */
+    size_t at;
+    bool ended;
+    EditLine *edit; /* NULL: no terminal */
     History *history;
     char *history_path; /* heap; NULL: none */
     char prompt[8];
@@ -56,14 +64,12 @@ static void restore_terminal(EditLine *edit) {
 
 /* One byte of the terminal; -1: end, error or signal. */
 static int read_byte(chat_input *in) {
-    for (;;) {
-        uint8_t byte;
-        const ssize_t n = read(STDIN_FILENO, &byte, 1);
-        if (n == 1) return byte;
-        if (n == 0 || errno != EINTR) return -1;
+    int is_ready;
+    while ((is_ready = term_wait(STDIN_FILENO)) == 0) {
         if (continued) restore_terminal(in->edit);
-        if (signal_caught()) return -1;
     }
+    uint8_t byte;
+    return is_ready > 0 && read(STDIN_FILENO, &byte, 1) == 1 ? byte : -1;
 }
 
 static int next_byte(chat_input *in) {
@@ -206,6 +212,7 @@ static input_result read_terminal(chat_input *in, buffer *line, weir_error *err)
     in->n_keys = 0;
     el_resize(in->edit);
     if (brackets) fputs("\033[?2004h", stdout);
+    el_set(in->edit, EL_PREP_TERM, 1); /* before the prompt: no key is taken in the old mode */
     const char *text = el_gets(in->edit, &n);
     if (brackets) fputs("\033[?2004l", stdout);
     fflush(stdout);
@@ -224,22 +231,49 @@ static input_result read_terminal(chat_input *in, buffer *line, weir_error *err)
 
 /* ------------------------------------------------------------------ scripts and pipes */
 
+/* Makes pending hold a whole line, or all that is left of the file. */
+static input_result fill(chat_input *in, size_t *size, weir_error *err) {
+    for (;;) {
+        char *const rest = in->pending.data ? in->pending.data + in->at : NULL;
+        const size_t n = in->pending.size - in->at;
+        const char *newline = n ? memchr(rest, '\n', n) : NULL;
+        if (newline || (in->ended && n)) {
+            *size = newline ? (size_t)(newline - rest) + 1 : n;
+            return INPUT_MESSAGE;
+        }
+        if (in->ended) return INPUT_END;
+        if (n) memmove(in->pending.data, rest, n);
+        in->pending.size = n;
+        in->at = 0;
+        if (!buffer_reserve(&in->pending, READ_SIZE)) {
+            out_of_memory(err);
+            return INPUT_FAILED;
+        }
+        int is_ready;
+        while ((is_ready = term_wait(in->fd)) == 0) continue;
+        if (is_ready < 0) return INPUT_SIGNAL;
+        const ssize_t got = read(in->fd, in->pending.data + n, READ_SIZE);
+        if (got < 0) {
+            weir_fail(err, WEIR_ERR_IO, "%s: cannot be read: %s", in->name, strerror(errno));
+            return INPUT_FAILED;
+        }
+        in->pending.size += (size_t)got;
+        in->ended = got == 0;
+    }
+}
+
 static input_result read_file(chat_input *in, buffer *line, weir_error *err) {
-    errno = 0;
-    const ssize_t n = getline(&in->line, &in->line_size, in->file);
-    if (n < 0 && signal_caught()) return INPUT_SIGNAL;
-    if (n < 0 && feof(in->file)) return INPUT_END;
-    if (n < 0) {
-        weir_fail(err, WEIR_ERR_IO, "%s: cannot be read: %s", in->name, strerror(errno));
-        return INPUT_FAILED;
-    }
-    size_t size = (size_t)n;
-    if (size && in->line[size - 1] == '\n') size--;
-    if (size && in->line[size - 1] == '\r') size--;
+    size_t size = 0;
+    const input_result result = fill(in, &size, err);
+    if (result != INPUT_MESSAGE) return result;
+    char *text = in->pending.data + in->at;
+    in->at += size;
+    if (size && text[size - 1] == '\n') size--;
+    if (size && text[size - 1] == '\r') size--;
     for (size_t i = 0; i < size; i++) {
-        if (!in->line[i]) in->line[i] = ' '; /* a message is a C string */
+        if (!text[i]) text[i] = ' '; /* a message is a C string */
     }
-    if (utf8_repair(line, in->line, size)) return INPUT_MESSAGE;
+    if (utf8_repair(line, text, size)) return INPUT_MESSAGE;
     out_of_memory(err);
     return INPUT_FAILED;
 }
@@ -252,22 +286,19 @@ chat_input *chat_input_open(const char *path, weir_error *err) {
         out_of_memory(err);
         return NULL;
     }
-    in->name = path && strcmp(path, "-") != 0 ? path : "standard input";
-    if (path && strcmp(path, "-") != 0) {
-        in->file = fopen(path, "re");
-        if (!in->file) {
-            weir_fail(err, WEIR_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
-            chat_input_close(in);
-            return NULL;
-        }
-    } else if (path || !isatty(STDIN_FILENO) || !term_is(stdout)) {
-        in->file = stdin;
-    } else if (!open_terminal(in)) {
-        weir_fail(err, WEIR_ERR_IO, "the terminal cannot be used: %s", strerror(errno));
-        chat_input_close(in);
-        return NULL;
+    const bool is_file = path && strcmp(path, "-") != 0;
+    in->name = is_file ? path : "standard input";
+    in->fd = is_file ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+    bool ok = in->fd >= 0;
+    if (!ok) {
+        weir_fail(err, WEIR_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    } else if (!path && isatty(STDIN_FILENO) && term_is(stdout)) {
+        ok = open_terminal(in);
+        if (!ok) weir_fail(err, WEIR_ERR_IO, "the terminal cannot be used: %s", strerror(errno));
     }
-    return in;
+    if (ok) return in;
+    chat_input_close(in);
+    return NULL;
 }
 
 void chat_input_close(chat_input *in) {
@@ -278,9 +309,9 @@ void chat_input_close(chat_input *in) {
     }
     if (in->edit) el_end(in->edit);
     if (in->history) history_end(in->history);
-    if (in->file && in->file != stdin) fclose(in->file);
+    if (in->fd > STDIN_FILENO) close(in->fd);
     free(in->history_path);
-    free(in->line);
+    buffer_clear(&in->pending);
     mem_free(in);
 }
 

@@ -20,9 +20,11 @@ static weir_status read_all(buffer *out, int fd, const char *name, weir_error *e
             return weir_fail(err, WEIR_ERR_MEMORY, "%s: out of memory after %zu bytes", name,
                              out->size);
         }
+        int is_ready;
+        while ((is_ready = term_wait(fd)) == 0) continue;
+        if (is_ready < 0) return weir_fail(err, WEIR_ERR_CANCELED, "canceled");
         const ssize_t n = read(fd, out->data + out->size, READ_SIZE);
-        if (n < 0 && errno == EINTR && !signal_caught()) continue;
-        if (n < 0 && errno == EINTR) return weir_fail(err, WEIR_ERR_CANCELED, "canceled");
+        if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             return weir_fail(err, WEIR_ERR_IO, "%s: cannot be read: %s", name, strerror(errno));
         }

@@ -160,7 +160,8 @@ void run_window_text(char *out, size_t size, const weir_session_stats *s) {
         format_count(in, (uint64_t)s->in_window), format_count(window, (uint64_t)s->window),
         format_count(pinned, (uint64_t)s->pinned), format_count(gone, s->evicted_tokens));
     if (s->evicted_turns && n > 0 && (size_t)n < size) {
-        snprintf(out + n, size - (size_t)n, ", %s turns", format_count(gone, s->evicted_turns));
+        snprintf(out + n, size - (size_t)n, ", %s turn%s", format_count(gone, s->evicted_turns),
+                 s->evicted_turns == 1 ? "" : "s");
     }
 }
 

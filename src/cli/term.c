@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -36,12 +37,21 @@ void signal_clear(void) {
     caught = 0;
 }
 
-/* No SA_RESTART: a read that waits for the user must end. */
+/* Writes go on after a signal; who waits for input does so in term_wait, which ends. */
 static void install(int number) {
-    struct sigaction old, new = {.sa_handler = on_signal};
+    struct sigaction old, new = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&new.sa_mask);
     if (sigaction(number, NULL, &old) == 0 && old.sa_handler == SIG_IGN) return; /* nohup, & */
     sigaction(number, &new, NULL);
+}
+
+/* The time limit is for a signal that comes between the question and the wait. */
+int term_wait(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (caught) return -1;
+    const int n = poll(&p, 1, 500);
+    if (caught) return -1;
+    return n > 0 || (n < 0 && errno != EINTR); /* an error shows when it is read */
 }
 
 void term_init(void) {

@@ -44,6 +44,10 @@ void complain(const char *command, const char *format, ...) WEIR_PRINTF(2, 3);
 /* The number of the signal that asked to end (INT, TERM, HUP), 0 while there is none.  A second
  * one, while the first was not cleared, kills at once. */
 int signal_caught(void);
+
+/* Waits a moment for input: 1 when read will not block, 0 when there is none yet (or the process
+ * was stopped and goes on), -1 when a signal was caught. */
+int term_wait(int fd);
 void signal_clear(void);
 
 /* ------------------------------------------------------------------ progress */

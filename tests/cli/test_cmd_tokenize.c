@@ -1,4 +1,4 @@
-/* test_tokenize.c - weir tokenize: ids on one line and back, of any size, and hostile input.
+/* test_cmd_tokenize.c - weir tokenize: ids on one line and back, of any size, and hostile input.
  *
  * SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE

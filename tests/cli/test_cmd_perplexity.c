@@ -1,4 +1,4 @@
-/* test_perplexity.c - weir perplexity against golden logits, and the files it writes.
+/* test_cmd_perplexity.c - weir perplexity against golden logits, and the files it writes.
  *
  * tests/data/golden has, for tiny random models, the logits that an independent float64
  * implementation gives for the same ids; its README.md has the formats.

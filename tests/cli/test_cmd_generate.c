@@ -1,4 +1,4 @@
-/* test_generate.c - weir generate: text and ids, sessions on disk, signals, and what it refuses.
+/* test_cmd_generate.c - weir generate: text and ids, sessions on disk, signals, and what it refuses.
  *
  * SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
@@ -234,6 +234,7 @@ static ran endless(int number, const char *save) {
     char out[300], err[300];
     snprintf(out, sizeof out, "%s/endless.out", folder);
     snprintf(err, sizeof err, "%s/endless.err", folder);
+    unlink(out);
     const pid_t child = fork();
     if (child == 0) {
         if (!freopen(out, "w", stdout) || !freopen(err, "w", stderr)) _exit(127);
