@@ -175,8 +175,8 @@ static double bytes_per_second(const figure *f) {
 static void print_text(const work *w) {
     const weir_engine_info *i = &w->r.info;
     char a[NUMBER_SIZE], b[NUMBER_SIZE];
-    out_print("%s, %s weights, kv %s\n", w->o->model, i->weight_type ? i->weight_type : "-",
-              i->kv_type ? i->kv_type : "-");
+    out_print("%s, %s weights, kv %s\n", run_model_name(&w->r),
+              i->weight_type ? i->weight_type : "-", i->kv_type ? i->kv_type : "-");
     out_print("%s, %s, %d threads; memory reads at %s/s before, %s/s after\n\n",
               i->backend ? i->backend : "-", i->kernels ? i->kernels : "-", i->threads,
               format_bytes(a, w->before), format_bytes(b, w->after));

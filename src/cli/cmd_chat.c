@@ -4,9 +4,11 @@
 #include "cli/chat.h"
 
 #include "base/status.h"
+#include "cli/wrap.h"
 
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct reply_record { /* what one reply was */
     buffer text;              /* kept for --json    */
@@ -22,7 +24,8 @@ typedef struct work {
     chat_input *in;
     buffer message;
     reply_record reply;
-    bool failed; /* without a terminal a failure ends the chat */
+    wrapper lines; /* on a terminal */
+    bool failed;   /* without a terminal a failure ends the chat */
 } work;
 
 static uint64_t position(const run *r) {
@@ -42,17 +45,21 @@ weir_status chat_begin(chat_state *c) {
 
 /* ------------------------------------------------------------------ the reply */
 
+/* Shows a piece of the reply, wrapped on a terminal, or keeps it for --json. */
 static weir_status show_piece(work *w, const weir_text *t) {
     reply_record *p = &w->reply;
+    bool ok = true;
     p->tokens += t->tokens;
     p->end = t->end;
-    if (!w->c.o.json) {
+    if (!t->size) return WEIR_OK;
+    if (w->c.o.json) {
+        ok = buffer_append(&p->text, t->data, t->size);
+    } else if (isatty(STDOUT_FILENO)) {
+        ok = wrap_text(&w->lines, t->data, t->size);
+    } else {
         out_text(t->data, t->size);
-    } else if (!buffer_append(&p->text, t->data, t->size)) {
-        return weir_fail(&w->r.err, WEIR_ERR_MEMORY, "out of memory after %zu bytes of a reply",
-                         p->text.size);
     }
-    return WEIR_OK;
+    return ok ? WEIR_OK : weir_fail(&w->r.err, WEIR_ERR_MEMORY, "out of memory for a reply");
 }
 
 /* Generates until the model ends, -n tokens are there, or a signal comes. */
@@ -95,7 +102,9 @@ static weir_status answer(work *w, const char *message) {
     weir_session_get_stats(r->session, &before);
     w->c.user = (span){start, before.position};
     if (start == 0) w->c.user.from = MIN_OF((uint64_t)before.pinned, before.position);
+    w->lines = wrap_begin(term_width(stdout), out_text);
     const weir_status status = generate(w);
+    wrap_end(&w->lines);
     weir_session_get_stats(r->session, &after);
     w->c.reply = (span){before.position, after.position};
     w->reply.seconds = after.generate_seconds - before.generate_seconds;
@@ -169,13 +178,14 @@ static void exchange(work *w) {
 
 static void greet(const work *w) {
     const weir_engine_info *i = &w->r.info;
-    char a[NUMBER_SIZE];
+    char a[NUMBER_SIZE], b[NUMBER_SIZE];
     if (!chat_input_is_terminal(w->in) || w->c.o.quiet || w->c.o.json) return;
-    const char *name = i->name && i->name[0] ? i->name : w->r.o->model ? w->r.o->model : "weir";
+    const char *name = i->name && i->name[0] ? i->name : run_model_name(&w->r);
     fputs(term_set(stdout, STYLE_DIM), stdout);
     out_text(name, strlen(name));
-    out_print(": %s parameters, window %d. /help lists commands, Ctrl-D quits.%s\n\n",
-              format_count(a, i->parameters), i->window, term_set(stdout, STYLE_PLAIN));
+    out_print(": %s parameters, window %s. /help lists commands, Ctrl-D quits.%s\n\n",
+              format_count(a, i->parameters), format_count(b, (uint64_t)i->window),
+              term_set(stdout, STYLE_PLAIN));
 }
 
 static void handle_message(work *w) {
@@ -226,7 +236,7 @@ static weir_status chat(work *w) {
         return weir_fail(&r->err, WEIR_ERR_MODEL,
                          "%s: has no chat template, so it was not made to talk; `weir generate` "
                          "continues texts with it",
-                         r->o->model ? r->o->model : "the model inside weir");
+                         run_model_name(r));
     }
     WEIR_TRY(begin(w));
     converse(w);

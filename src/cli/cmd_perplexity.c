@@ -59,7 +59,7 @@ static weir_status read_text(work *w) {
     if (!t) {
         return weir_fail(err, WEIR_ERR_MODEL,
                          "%s: has no tokenizer, so --text cannot be read; give --token-ids",
-                         w->o->model);
+                         run_model_name(&w->r));
     }
     const int flags = w->o->no_bos ? 0 : WEIR_ADD_BOS;
     WEIR_TRY(weir_tokenize(t, "", 0, flags, &front, &w->n_front, err));
@@ -200,8 +200,8 @@ static weir_status draw_plot(work *w) {
         y[n++] = ppl(&w->bins[i]);
     }
     char title[256];
-    snprintf(title, sizeof title, "%s: perplexity %.2f over %zu tokens", w->o->model, ppl(&w->all),
-             w->n);
+    snprintf(title, sizeof title, "%s: perplexity %.2f over %zu tokens", run_model_name(&w->r),
+             ppl(&w->all), w->n);
     buffer script = {0};
     weir_status status = WEIR_OK;
     if (!plot_script(&script, title, "token", "perplexity", x, y, n)) {
@@ -224,7 +224,7 @@ static void print_text(const work *w, size_t bytes) {
     char a[NUMBER_SIZE], b[NUMBER_SIZE];
     weir_session_stats s;
     weir_session_get_stats(w->r.session, &s);
-    out_print("%s, %s, window %s, %d pinned\n\n", w->o->model, mode_name(w->o),
+    out_print("%s, %s, window %s, %d pinned\n\n", run_model_name(&w->r), mode_name(w->o),
               format_count(a, (uint64_t)s.window), s.pinned);
     out_print("  %25s %12s\n", "tokens", "perplexity");
     for (size_t i = 0; i < TENTHS; i++) {

@@ -42,7 +42,7 @@ const command COMMANDS[] = {
         cmd_generate,
     },
     {
-        "perplexity", IN_PERPLEXITY, "MODEL", ARGUMENT_REQUIRED, "MODEL --text FILE [options]",
+        "perplexity", IN_PERPLEXITY, "MODEL", ARGUMENT_OPTIONAL, "[MODEL] --text FILE [options]",
         "how well a model predicts a text, however long",
         "Reads a text of any length and reports how well each token was predicted: perplexity "
         "over the whole text and over each tenth of it, bits per byte, and the speed. Tokens are "
@@ -58,7 +58,7 @@ const command COMMANDS[] = {
         cmd_perplexity,
     },
     {
-        "bench", IN_BENCH, "MODEL", ARGUMENT_REQUIRED, "MODEL [options]",
+        "bench", IN_BENCH, "MODEL", ARGUMENT_OPTIONAL, "[MODEL] [options]",
         "how fast a model runs here, beside what the memory allows",
         "Times reading a prompt, decoding with the window full and, with --sessions, decoding "
         "many sessions in one step, on random tokens. Each figure is the median of the "

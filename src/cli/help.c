@@ -70,7 +70,10 @@ void help_print(const command *c) {
     wrap(f, c->description, 0, 0);
     if (c->bit != IN_TOKENIZE && c->bit != IN_HELP) {
         fputc('\n', f);
-        wrap(f, "MODEL is a Hugging Face folder, a .safetensors or a .gguf file.", 0, 0);
+        wrap(f,
+             "MODEL is a Hugging Face folder, a .safetensors or a .gguf file; without it, the "
+             "model inside weir.",
+             0, 0);
     }
     title(f, "Examples");
     for (int i = 0; i < MAX_EXAMPLES && c->examples[i].line; i++) {

@@ -128,7 +128,9 @@ void man_print(void) {
     put("weir runs language models for conversations that never end: it keeps the first tokens of "
         "a stream and the most recent ones, and lets the middle flow out, so that the millionth "
         "token costs what the thousandth cost.");
-    out_print("\n.PP\n\\fIMODEL\\fR is a Hugging Face folder, a .safetensors or a .gguf file.\n"
+    out_print("\n.PP\n\\fIMODEL\\fR is a Hugging Face folder, a .safetensors or a .gguf file; "
+              "without it, the model "
+              "inside weir.\n"
               ".SH COMMANDS\n");
     for (int i = 0; i < N_COMMANDS; i++) put_command(&COMMANDS[i]);
     put_common();

@@ -28,6 +28,10 @@ static int64_t draw_seed(void) {
     return seed;
 }
 
+const char *run_model_name(const run *r) {
+    return r->o->model ? r->o->model : "the built-in model";
+}
+
 int64_t run_seed(const options *o) {
     return o->seed == CLI_AUTO ? draw_seed() : o->seed;
 }

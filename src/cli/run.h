@@ -28,7 +28,8 @@ typedef struct run {
 bool run_open(run *r, const options *o, int sessions);
 bool run_open_session(run *r);
 weir_session_options run_session_options(const run *r);
-int64_t run_seed(const options *o); /* --seed, or one drawn now */
+const char *run_model_name(const run *r); /* as the user wrote it, or that it is the built-in one */
+int64_t run_seed(const options *o);       /* --seed, or one drawn now */
 weir_sampling run_sampling(const options *o, int64_t seed);
 
 /* Closes the session and the engine, prints r->err with what could be done about it.  Returns

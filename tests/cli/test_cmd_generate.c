@@ -1,4 +1,5 @@
-/* test_cmd_generate.c - weir generate: text and ids, sessions on disk, signals, and what it refuses.
+/* test_cmd_generate.c - weir generate: text and ids, sessions on disk, signals, and what it
+ * refuses.
  *
  * SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
