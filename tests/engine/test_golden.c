@@ -317,7 +317,9 @@ static void weights_of_16_bits_give_the_same_logits_within_their_precision(void 
     run_cases(*state, is_16_bit);
 }
 
-int main(void) {
+/* test_golden ['cpu*']: all, or the tests of one back end. */
+int main(int argc, char **argv) {
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     static char ref[] = "ref", cpu[] = "cpu";
 #define ON(backend, promise) \
     { #backend ": " #promise, promise, NULL, NULL, backend }
