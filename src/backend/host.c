@@ -8,7 +8,7 @@
 #include <assert.h>
 
 /* Steps of fewer multiplications are not worth waking anybody for: at some 10 of them a nanosecond,
- * 20 barriers cost more than the others could save. */
+ * 20 phases cost more than the others could save. */
 enum { ALONE = 1 << 21 };
 
 /* The frame of a host around its base; a backend pointer is a host pointer here. */
@@ -39,6 +39,9 @@ static weir_status fill(host *h, const kv_shape *kv, const backend_options *o, w
     WEIR_TRY(kv_init(&h->kv, kv, true, err));
     WEIR_TRY(h->kind->pack(h, o, err));
     WEIR_TRY(make_tables(h, err));
+    if (!(h->phases = mem_array(2 * (size_t)p->n_ops + 1, sizeof *h->phases))) {
+        return weir_fail(err, WEIR_ERR_MEMORY, "no memory for %d operations", p->n_ops);
+    }
     if (!(h->arena = mem_map(p->arena_bytes))) {
         return weir_fail(err, WEIR_ERR_MEMORY, "no memory for %zu bytes of activations",
                          p->arena_bytes);
@@ -80,6 +83,7 @@ void host_close(backend *b) {
     kv_clear(&h->kv);
     mem_unmap(h->arena, h->plan->arena_bytes);
     mem_unmap(h->workspace, h->workspace_bytes);
+    mem_free(h->phases);
     mem_free(h->cos_pos);
     mem_free(h->sin_pos);
     mem_free(h->cos_pin);
@@ -88,9 +92,11 @@ void host_close(backend *b) {
     mem_free(h);
 }
 
-static void tabulate(host *h, int ith, int nth) {
+/* The phases of every row, once for all layers; the first phase of a step. */
+static void tabulate(host *h, const plan_op *op, int ith, int nth) {
     const rope_table *rope = &h->plan->rope;
     int from, to;
+    (void)op;
     host_share(h->batch->n, ith, nth, &from, &to);
     for (int r = from; r < to && rope->pairs; r++) {
         const batch_row *row = &h->batch->rows[r];
@@ -100,15 +106,22 @@ static void tabulate(host *h, int ith, int nth) {
     }
 }
 
-static void walk(void *user, int ith, int nth) {
-    host *h = user;
-    tabulate(h, ith, nth);
-    host_barrier(h);
+static void list_phases(host *h) {
+    int n = 0;
+    h->phases[n++] = (host_phase){tabulate, NULL};
     for (int i = 0; i < h->plan->n_ops; i++) {
         const plan_op *op = &h->plan->ops[i];
-        h->kind->ops[op->kind](h, op, ith, nth);
-        host_barrier(h);
+        host_op *before = h->kind->before ? h->kind->before(h, op) : NULL;
+        if (before) h->phases[n++] = (host_phase){before, op};
+        h->phases[n++] = (host_phase){h->kind->ops[op->kind], op};
     }
+    h->n_phases = n;
+}
+
+static void run_phase(void *user, int phase, int ith, int nth) {
+    host *h = user;
+    const host_phase *p = &h->phases[phase];
+    p->run(h, p->op, ith, nth);
 }
 
 weir_status host_step(backend *b, const batch *rows, weir_error *err) {
@@ -117,10 +130,11 @@ weir_status host_step(backend *b, const batch *rows, weir_error *err) {
     assert(rows->n > 0 && rows->n <= h->plan->max_rows);
     assert(rows->n_wanted <= h->plan->max_wanted);
     h->batch = rows;
+    list_phases(h);
     if ((size_t)rows->n * h->row_products < ALONE) {
-        team_run_alone(h->team, walk, h);
+        for (int p = 0; p < h->n_phases; p++) run_phase(h, p, 0, 1);
     } else {
-        team_run(h->team, walk, h);
+        team_phases(h->team, h->n_phases, run_phase, h);
     }
     return WEIR_OK;
 }

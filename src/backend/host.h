@@ -1,10 +1,11 @@
 /* host.h - the frame of back ends that run in host memory: a team of threads walks the plan.
  *
- *     for each op of the plan:  ops[op.kind](h, op, ith, nth);  barrier
+ *     for each op of the plan:  before[op.kind](h, op, ith, nth);  everybody is done
+ *                               ops[op.kind](h, op, ith, nth);     everybody is done
  *
- * An op function computes its share of the rows or columns for member ith of nth; what it shares
- * with the others it orders with host_barrier.  ref/ and cpu/ give their tables of op functions,
- * made from nn/ops.h, and their way to pack a matrix.
+ * An op function computes share ith of nth of the rows or columns, on whichever thread.  What all
+ * shares need first (keys stored, inputs made ready) is a phase before it.  ref/ and cpu/ give
+ * their tables of op functions, made from nn/ops.h, and their way to pack a matrix.
  *
  * Before the first op, the phases of every row are tabulated once for all layers.
  *
@@ -18,9 +19,16 @@ typedef struct host host;
 
 typedef void host_op(host *h, const plan_op *op, int ith, int nth);
 
+typedef struct host_phase { /* a phase of a step: one function of one op */
+    host_op *run;
+    const plan_op *op;
+} host_phase;
+
 typedef struct host_kind { /* what ref and cpu differ in */
     const backend_api *api;
     host_op *const *ops; /* [NN_N_OPS] */
+    /* What comes before op in this step; NULL: nothing. */
+    host_op *(*before)(const host *h, const plan_op *op);
     /* Packs all matrices of h->plan into memory it owns (h->packed and h->private), reporting
      * progress; may use h->team.  Fills h->sizes' weight bytes, h->workspace_bytes. */
     weir_status (*pack)(host *h, const backend_options *o, weir_error *err);
@@ -42,6 +50,8 @@ struct host {
     size_t row_products; /* multiplications one row of a step takes, attention aside */
 
     const batch *batch; /* of the running step */
+    host_phase *phases; /* [2 * n_ops + 1] of the running step */
+    int n_phases;
     /* [max_rows][pairs] each, rows of the running step: phases at pos (recent) and p (pinned) */
     float *cos_pos, *sin_pos, *cos_pin, *sin_pin;
 };
@@ -69,10 +79,6 @@ weir_status host_import_rows(backend *b, int slot, bool is_pin, int row, int n, 
     .pin_row = host_pin_row, .row_bytes = host_row_bytes, .export_rows = host_export_rows,  \
     .import_rows = host_import_rows
 
-static inline void host_barrier(host *h) {
-    team_barrier(h->team);
-}
-
 /* Rows of tensor t in this step: n or n_wanted. */
 static inline int host_rows(const host *h, int t) {
     return h->plan->tensors[t].selected ? h->batch->n_wanted : h->batch->n;
@@ -82,7 +88,7 @@ static inline float *host_row(const host *h, int t, int r) {
     return plan_row(h->plan, h->arena, t, r);
 }
 
-/* Member ith's share [*from, *to) of n things. */
+/* Share ith of nth of n things: [*from, *to). */
 static inline void host_share(int n, int ith, int nth, int *from, int *to) {
     *from = (int)((long long)n * ith / nth);
     *to = (int)((long long)n * (ith + 1) / nth);

@@ -173,9 +173,9 @@ static batch_row row_of(const setup *s, int slot, int t) {
                        .recent = recent};
 }
 
-static void work(void *user, int ith, int nth) {
+static void work(void *user, int phase, int ith, int nth) {
     rig *g = user;
-    cpu_attend_at(g->s.level, &g->h, &g->op, ith, nth);
+    (phase ? cpu_attend_at : cpu_attend_before_at)(g->s.level, &g->h, &g->op, ith, nth);
 }
 
 /* Feeds tokens [from, to) of all slots as one step; outputs go to the streams. */
@@ -202,7 +202,7 @@ static void feed(rig *g, int from, int to) {
     }
     g->batch = (batch){.rows = g->rows, .groups = g->groups, .n = n, .n_groups = s->slots};
     h->batch = &g->batch;
-    team_run(h->team, work, g);
+    team_phases(h->team, 2, work, g);
     n = 0;
     for (int slot = 0; slot < s->slots; slot++) {
         for (int t = from; t < to; t++, n++) {

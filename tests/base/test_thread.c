@@ -1,66 +1,122 @@
-/* test_thread.c - a team runs a function on every member and barriers order what they write.
+/* test_thread.c - phases happen in order, every share once, whatever the threads do.
  *
  * SPDX-License-Identifier: MIT */
+#define _POSIX_C_SOURCE 200809L
 #include "base/thread.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
-enum { ROUNDS = 2000, MEMBERS = 3 };
+enum { MEMBERS = 4, PHASES = 3000 };
 
 typedef struct job {
-    team *team;
-    int slots[MEMBERS];
+    int done[PHASES][MEMBERS]; /* how often each share was worked on */
     int failures[MEMBERS];
+    _Atomic int holding; /* a share that is in no hurry */
 } job;
 
-static void every_member_sees_every_write(void *user, int ith, int nth) {
-    job *j = user;
-    for (int round = 1; round <= ROUNDS; round++) {
-        j->slots[ith] = round;
-        team_barrier(j->team);
-        for (int i = 0; i < nth; i++) j->failures[ith] += j->slots[i] != round;
-        team_barrier(j->team);
-    }
+static job j;
+
+/* Counts its share, and what it can see of the phase before: all of it. */
+static void count_shares(void *user, int phase, int ith, int nth) {
+    (void)user;
+    j.done[phase][ith]++;
+    for (int i = 0; i < nth && phase; i++) j.failures[ith] += j.done[phase - 1][i] != 1;
 }
 
-static void barriers_order_what_members_write(void **state) {
-    (void)state;
-    job j = {.team = team_new(MEMBERS)};
-    assert_int_equal(team_size(j.team), MEMBERS);
-    for (int run = 0; run < 3; run++) team_run(j.team, every_member_sees_every_write, &j);
+static void assert_counted(int n) {
+    for (int p = 0; p < PHASES; p++) {
+        for (int i = 0; i < MEMBERS; i++) assert_int_equal(j.done[p][i], i < n);
+    }
     for (int i = 0; i < MEMBERS; i++) assert_int_equal(j.failures[i], 0);
-    team_free(j.team);
+}
+
+static void every_share_of_every_phase_is_done_once_and_seen_by_the_next(void **state) {
+    (void)state;
+    team *t = team_new(MEMBERS);
+    assert_int_equal(team_size(t), MEMBERS);
+    for (int run = 0; run < 5; run++) {
+        memset(&j, 0, sizeof j);
+        team_phases(t, PHASES, count_shares, NULL);
+        assert_counted(MEMBERS);
+    }
+    team_free(t);
 }
 
 static void a_team_of_one_is_the_caller(void **state) {
     (void)state;
-    job j = {.team = team_new(1)};
-    team_run(j.team, every_member_sees_every_write, &j);
-    assert_int_equal(j.slots[0], ROUNDS);
-    team_free(j.team);
+    team *t = team_new(1);
+    memset(&j, 0, sizeof j);
+    team_phases(t, PHASES, count_shares, NULL);
+    assert_counted(1);
+    team_free(t);
 }
 
-static void work_for_one_wakes_nobody_and_waits_for_nobody(void **state) {
+static void add_share(void *user, int ith, int nth) {
+    atomic_int *sum = user;
+    atomic_fetch_add(sum, ith + 10 * nth);
+}
+
+static void many_short_runs_lose_nothing(void **state) {
     (void)state;
-    job j = {.team = team_new(MEMBERS)};
-    team_run_alone(j.team, every_member_sees_every_write, &j);
-    assert_int_equal(j.slots[0], ROUNDS);
-    for (int i = 1; i < MEMBERS; i++) assert_int_equal(j.slots[i], 0);
-    team_run(j.team, every_member_sees_every_write, &j);
-    for (int i = 0; i < MEMBERS; i++) assert_int_equal(j.slots[i], ROUNDS);
-    team_free(j.team);
+    team *t = team_new(MEMBERS);
+    atomic_int sum = 0;
+    for (int run = 0; run < 20000; run++) team_run(t, add_share, &sum);
+    assert_int_equal(sum, 20000 * (6 + 40 * MEMBERS));
+    team_free(t);
+}
+
+/* Share 0 of the first phase waits until another share of it is done: some other thread did that,
+ * or nobody ever will. */
+static void wait_for_another(void *user, int ith, int nth) {
+    (void)user;
+    (void)nth;
+    if (ith) {
+        atomic_fetch_add(&j.holding, 1);
+        return;
+    }
+    const struct timespec moment = {.tv_nsec = 100000};
+    for (int i = 0; i < 100000 && !j.holding; i++) nanosleep(&moment, NULL);
+}
+
+static void others_go_on_while_one_is_put_aside(void **state) {
+    (void)state;
+    team *t = team_new(MEMBERS);
+    for (int run = 0; run < 20; run++) {
+        j.holding = 0;
+        team_run(t, wait_for_another, NULL);
+        assert_int_equal(j.holding, MEMBERS - 1);
+    }
+    team_free(t);
+}
+
+static void members_that_slept_between_runs_wake_up(void **state) {
+    (void)state;
+    team *t = team_new(MEMBERS);
+    const struct timespec pause = {.tv_nsec = 2000000};
+    for (int run = 0; run < 20; run++) {
+        memset(&j, 0, sizeof j);
+        nanosleep(&pause, NULL);
+        team_phases(t, PHASES, count_shares, NULL);
+        assert_counted(MEMBERS);
+    }
+    team_free(t);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(barriers_order_what_members_write),
+        cmocka_unit_test(every_share_of_every_phase_is_done_once_and_seen_by_the_next),
         cmocka_unit_test(a_team_of_one_is_the_caller),
-        cmocka_unit_test(work_for_one_wakes_nobody_and_waits_for_nobody),
+        cmocka_unit_test(many_short_runs_lose_nothing),
+        cmocka_unit_test(others_go_on_while_one_is_put_aside),
+        cmocka_unit_test(members_that_slept_between_runs_wake_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -394,7 +394,7 @@ static void attend_part(const step *t, const item *m, int part) {
     if (m->spans > 0) write_out(t, m, &all);
 }
 
-void cpu_attend_at(cpu_level level, host *h, const plan_op *op, int ith, int nth) {
+void cpu_attend_before_at(cpu_level level, host *h, const plan_op *op, int ith, int nth) {
     const step t = step_of(level, h, op, ith, nth);
     if (ith == 0) {
         atomic_init(&t.shared->next, 0);
@@ -403,7 +403,10 @@ void cpu_attend_at(cpu_level level, host *h, const plan_op *op, int ith, int nth
     int from, to;
     host_share(h->batch->n * t.s.n_kv_heads, ith, nth, &from, &to);
     for (int i = from; i < to; i++) store_one(&t, i / t.s.n_kv_heads, i % t.s.n_kv_heads);
-    host_barrier(h);
+}
+
+void cpu_attend_at(cpu_level level, host *h, const plan_op *op, int ith, int nth) {
+    const step t = step_of(level, h, op, ith, nth);
     for (int i; (i = atomic_fetch_add(&t.shared->next, 1)) < t.items * t.parts;) {
         const item m = item_at(&t, i / t.parts);
         if (t.parts == 1) {
@@ -412,6 +415,10 @@ void cpu_attend_at(cpu_level level, host *h, const plan_op *op, int ith, int nth
             attend_part(&t, &m, i % t.parts);
         }
     }
+}
+
+void cpu_attend_before(host *h, const plan_op *op, int ith, int nth) {
+    cpu_attend_before_at(cpu_host_level(h), h, op, ith, nth);
 }
 
 void cpu_attend(host *h, const plan_op *op, int ith, int nth) {

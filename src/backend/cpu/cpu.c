@@ -23,6 +23,11 @@ cpu_level cpu_host_level(const host *h) {
     return cpu_of(h)->features.level;
 }
 
+static host_op *before(const host *h, const plan_op *op) {
+    if (op->kind == NN_PROJECT) return cpu_project_before(h, op);
+    return op->kind == NN_ATTEND ? cpu_attend_before : NULL;
+}
+
 /* Products and attention take turns in the work space. */
 static weir_status pack(host *h, const backend_options *o, weir_error *err) {
     WEIR_TRY(cpu_pack(h, o, err));
@@ -31,7 +36,11 @@ static weir_status pack(host *h, const backend_options *o, weir_error *err) {
     return WEIR_OK;
 }
 
-static const host_kind kind = {.api = &backend_cpu, .ops = ops, .pack = pack, .unpack = cpu_unpack};
+static const host_kind kind = {.api = &backend_cpu,
+                               .ops = ops,
+                               .before = before,
+                               .pack = pack,
+                               .unpack = cpu_unpack};
 
 static weir_status open(backend **out, const plan *p, const kv_shape *kv, const backend_options *o,
                         weir_error *err) {

@@ -62,4 +62,5 @@ size_t cpu_inputs_bytes(const cpu_matrix *m, int n); /* of the tiles of up to n 
 void cpu_place_input(const cpu_matrix *m, const uint32_t *words, int r, int n, char *tiles);
 
 void cpu_project(host *h, const plan_op *op, int ith, int nth);
+host_op *cpu_project_before(const host *h, const plan_op *op); /* NULL: nothing */
 void cpu_lookup(host *h, const plan_op *op, int ith, int nth);

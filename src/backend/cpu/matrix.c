@@ -32,7 +32,8 @@ typedef struct packing { /* one matrix under way */
     uint64_t done, total; /* bytes of all matrices before this one; of all */
     uint64_t reported;
     atomic_int next; /* panel to claim */
-    atomic_bool canceled;
+    int end;         /* of the panels of this run */
+    bool canceled;
 } packing;
 
 static bool is_float(tensor_type type) {
@@ -80,19 +81,17 @@ static void report(packing *k, int panels_done) {
     if (!k->options->progress || done < k->reported + REPORT_BYTES) return;
     k->reported = done;
     if (k->options->progress(k->options->progress_user, "packing weights", done, k->total)) {
-        atomic_store(&k->canceled, true);
+        k->canceled = true;
     }
 }
 
 static void pack_panels(void *user, int ith, int nth) {
     (void)nth;
     packing *k = user;
-    for (int p; (p = atomic_fetch_add(&k->next, 1)) < k->to->n_panels;) {
+    for (int p; (p = atomic_fetch_add(&k->next, 1)) < k->end;) {
         const void *rows[PACK_ROWS];
         const int n = panel_rows(k, p, ith, rows);
         pack_panel(k->type, rows, n, k->to->cols, k->to->panels + (size_t)p * k->to->panel_bytes);
-        if (ith == 0) report(k, p); /* the caller's thread: member 0 is the caller */
-        if (atomic_load(&k->canceled)) return;
     }
 }
 
@@ -178,7 +177,6 @@ static weir_status pack_one(host *h, const backend_options *o, packing *k, int i
     k->to = to;
     k->type = type;
     k->options = o;
-    atomic_store(&k->next, 0);
     if (type != m->type) {
         const size_t members = (size_t)team_size(h->team);
         k->scratch_bytes =
@@ -188,12 +186,18 @@ static weir_status pack_one(host *h, const backend_options *o, packing *k, int i
             return weir_fail(err, WEIR_ERR_MEMORY, "%s: no memory to quantise it", m->name);
         }
     }
-    team_run(h->team, pack_panels, k);
+    const int some = (int)MIN_OF((size_t)to->n_panels, REPORT_BYTES / to->panel_bytes + 1);
+    for (int from = 0; from < to->n_panels && !k->canceled; from += some) {
+        atomic_store(&k->next, from);
+        k->end = MIN_OF(from + some, to->n_panels);
+        team_run(h->team, pack_panels, k);
+        report(k, k->end);
+    }
     mem_free(k->scratch);
     k->scratch = NULL;
     release_source(h->plan, m);
     k->done += matrix_bytes(to);
-    if (atomic_load(&k->canceled)) {
+    if (k->canceled) {
         return weir_fail(err, WEIR_ERR_CANCELED, "canceled while packing %s", m->name);
     }
     return WEIR_OK;

@@ -262,29 +262,43 @@ static const float *prologue(const host *h, const plan_op *op, int r, int cols, 
     return scratch;
 }
 
-/* Makes all rows ready; returns their tiles. */
-static const char *make_inputs(host *h, const plan_op *op, const cpu_matrix *m, int ith, int nth) {
+/* Memory of the step: each share's own row and words, each share's panels, then all tiles. */
+static char *share_memory(const host *h, int ith) {
+    return h->workspace + (size_t)ith * cpu_of(h)->member_bytes;
+}
+
+static char *tiles_memory(const host *h, int nth) {
+    return h->workspace + (size_t)nth * (cpu_of(h)->member_bytes + cpu_of(h)->wide_bytes);
+}
+
+/* Row r as the kernel wants it, in memory of the share. */
+static const uint32_t *make_words(const host *h, const plan_op *op, const cpu_matrix *m, int r,
+                                  int ith) {
+    char *memory = share_memory(h, ith);
+    float *scratch = (float *)(void *)memory;
+    uint32_t *words = (uint32_t *)(void *)(memory + cpu_of(h)->member_bytes / 2);
+    m->make_input(prologue(h, op, r, m->cols, scratch), m->cols, m->depth, words);
+    return words;
+}
+
+/* Makes all rows ready, before a step of several rows; of a single one every share makes its own,
+ * which costs less than to wait for it. */
+static void make_inputs(host *h, const plan_op *op, int ith, int nth) {
+    const cpu_matrix *m = &cpu_of(h)->matrices[op->matrix];
     const int n = host_rows(h, op->out);
-    char *member = h->workspace + (size_t)ith * cpu_of(h)->member_bytes;
-    char *tiles = h->workspace + (size_t)nth * (cpu_of(h)->member_bytes + cpu_of(h)->wide_bytes);
-    float *scratch = (float *)(void *)member;
-    uint32_t *words = (uint32_t *)(void *)(member + cpu_of(h)->member_bytes / 2);
-    if (n == 1) {
-        m->make_input(prologue(h, op, 0, m->cols, scratch), m->cols, m->depth, words);
-        return (const char *)words;
-    }
-    /* whole tiles when there are enough, so that members do not write into the same lines */
+    /* whole tiles when there are enough, so that shares do not write into the same lines */
     const int tile = is_wide(m, n) ? wide_rows(m->wide, n) : PROJECT_ROWS;
     const int n_tiles = (n + tile - 1) / tile;
     const int unit = n_tiles >= nth ? tile : 1;
     int from, to;
     host_share((n + unit - 1) / unit, ith, nth, &from, &to);
     for (int r = from * unit; r < MIN_OF(to * unit, n); r++) {
-        m->make_input(prologue(h, op, r, m->cols, scratch), m->cols, m->depth, words);
-        cpu_place_input(m, words, r, n, tiles);
+        cpu_place_input(m, make_words(h, op, m, r, ith), r, n, tiles_memory(h, nth));
     }
-    host_barrier(h);
-    return tiles;
+}
+
+host_op *cpu_project_before(const host *h, const plan_op *op) {
+    return host_rows(h, op->out) > 1 ? make_inputs : NULL;
 }
 
 void cpu_project(host *h, const plan_op *op, int ith, int nth) {
@@ -297,7 +311,8 @@ void cpu_project(host *h, const plan_op *op, int ith, int nth) {
     project_job j = {.m = m,
                      .scratch = h->workspace + (size_t)nth * cpu_of(h)->member_bytes +
                                 (size_t)ith * cpu_of(h)->wide_bytes,
-                     .x = make_inputs(h, op, m, ith, nth),
+                     .x =
+                         n == 1 ? (const char *)make_words(h, op, m, 0, ith) : tiles_memory(h, nth),
                      .n = n,
                      .bias = p->matrices[op->matrix].bias,
                      .y = host_row(h, op->out, 0),
