@@ -61,5 +61,9 @@ typedef struct chat_command {
 extern const chat_command CHAT_COMMANDS[];
 extern const int N_CHAT_COMMANDS;
 
+/* What completes the first n bytes of a command's name, up to where names differ, with a space
+ * behind a whole one; false: nothing does. */
+bool chat_command_complete(const char *start, size_t n, char *out, size_t size);
+
 /* Runs "/name argument"; what goes wrong is printed and changes nothing. */
 void chat_command_run(chat_state *c, const char *text);

@@ -4,30 +4,49 @@
 #include "base/status.h"
 #include "cli/chat.h"
 
+#include <stdarg.h>
 #include <string.h>
+
+/* What a command answers; with --json standard output is for replies alone. */
+static void say(const chat_state *c, const char *format, ...) WEIR_PRINTF(2, 3);
+
+static void say(const chat_state *c, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (c->o.json) {
+        fputs(text, stderr);
+    } else {
+        out_text(text, strlen(text));
+    }
+}
 
 /* ------------------------------------------------------------------ the session */
 
 static bool run_save(chat_state *c, const char *argument) {
     if (weir_session_save(c->r->session, argument, &c->r->err) != WEIR_OK) return false;
-    out_print("Saved to %s.\n", argument);
+    say(c, "Saved to %s.\n", argument);
     return true;
 }
 
+/* What was marked for /pin lies in another stream then. */
 static bool run_load(chat_state *c, const char *argument) {
     if (weir_session_restore(c->r->session, argument, &c->r->err) != WEIR_OK) return false;
     c->user = c->reply = (span){0};
-    out_print("Loaded %s.\n", argument);
+    say(c, "Loaded %s.\n", argument);
     return true;
 }
 
 static bool run_reset(chat_state *c, const char *argument) {
     (void)argument;
     if (chat_begin(c) != WEIR_OK) return false;
-    out_print("A new conversation%s.\n", c->system ? ", with the same system prompt" : "");
+    say(c, "A new conversation%s.\n", c->system ? ", with the same system prompt" : "");
     return true;
 }
 
+/* A system prompt is pinned where the stream begins, so a new one begins a new stream. */
 static bool run_system(chat_state *c, const char *argument) {
     char *text = arena_copy(c->memory, argument, strlen(argument));
     if (!text) {
@@ -36,10 +55,11 @@ static bool run_system(chat_state *c, const char *argument) {
     }
     c->system = text[0] ? text : NULL;
     if (chat_begin(c) != WEIR_OK) return false;
-    out_print("A new conversation, %s system prompt.\n", c->system ? "with this" : "without a");
+    say(c, "A new conversation, %s system prompt.\n", c->system ? "with this" : "without a");
     return true;
 }
 
+/* Pins what the last message or reply put into the stream, its turn markers included. */
 static bool run_pin(chat_state *c, const char *argument) {
     const bool is_reply = strcmp(argument, "reply") == 0;
     const span s = is_reply ? c->reply : c->user;
@@ -55,8 +75,8 @@ static bool run_pin(chat_state *c, const char *argument) {
     }
     if (weir_session_pin(c->r->session, s.from, s.to, &c->r->err) != WEIR_OK) return false;
     weir_session_get_stats(c->r->session, &stats);
-    out_print("Your last %s stays: %d tokens are pinned, %d can be.\n",
-              is_reply ? "reply" : "message", stats.pinned, stats.max_pinned);
+    say(c, "Your last %s stays: %d tokens are pinned, %d can be.\n", is_reply ? "reply" : "message",
+        stats.pinned, stats.max_pinned);
     return true;
 }
 
@@ -66,14 +86,14 @@ static bool run_stats(chat_state *c, const char *argument) {
     char window[160], a[NUMBER_SIZE], b[NUMBER_SIZE];
     weir_session_get_stats(c->r->session, &s);
     run_window_text(window, sizeof window, &s);
-    out_print("%s\n", window);
-    out_print("position %s · room for %d pinned tokens · seed %lld · loops stopped %llu\n",
-              format_count(a, s.position), s.max_pinned - s.pinned, (long long)c->r->seed,
-              (unsigned long long)s.loops);
-    out_print("read %s tokens in %s", format_count(a, s.prompt_tokens),
-              format_seconds(b, s.prompt_seconds));
-    out_print(" · wrote %s in %s\n", format_count(a, s.generated_tokens),
-              format_seconds(b, s.generate_seconds));
+    say(c, "%s\n", window);
+    say(c, "position %s · room for %d pinned tokens · seed %lld · loops stopped %llu\n",
+        format_count(a, s.position), s.max_pinned - s.pinned, (long long)c->r->seed,
+        (unsigned long long)s.loops);
+    say(c, "read %s tokens in %s", format_count(a, s.prompt_tokens),
+        format_seconds(b, s.prompt_seconds));
+    say(c, " · wrote %s in %s\n", format_count(a, s.generated_tokens),
+        format_seconds(b, s.generate_seconds));
     return true;
 }
 
@@ -105,29 +125,28 @@ static bool is_settable(const flag *f) {
 }
 
 static bool run_help(chat_state *c, const char *argument) {
-    (void)c;
     (void)argument;
     for (int i = 0; i < N_CHAT_COMMANDS; i++) {
         const chat_command *k = &CHAT_COMMANDS[i];
         char left[32];
         snprintf(left, sizeof left, "/%s %s", k->name, k->argument ? k->argument : "");
-        out_print("  %-16s %s\n", left, k->help);
+        say(c, "  %-16s %s\n", left, k->help);
     }
-    out_print("  /NAME VALUE      choose tokens another way, as --NAME VALUE would:\n");
+    say(c, "  /NAME VALUE      choose tokens another way, as --NAME VALUE would:\n");
     int column = 0;
     for (int i = 0; i < N_FLAGS; i++) {
         if (!is_settable(&FLAGS[i])) continue;
         const int n = (int)strlen(FLAGS[i].name) + 2;
         if (!column || column + n > 76) {
-            out_print("%s%19s", column ? "\n" : "", "");
+            say(c, "%s%19s", column ? "\n" : "", "");
             column = 19;
         }
         column += n;
-        out_print("/%s ", FLAGS[i].name);
+        say(c, "/%s ", FLAGS[i].name);
     }
-    out_print("\n"
-              "  A line that ends in \\ goes on in the next; \"\"\" opens and closes many lines.\n"
-              "  //text sends a message that begins with /. Ctrl-C stops a reply.\n");
+    say(c, "\n"
+           "  A line that ends in \\ goes on in the next; \"\"\" opens and closes many lines.\n"
+           "  //text sends a message that begins with /. Ctrl-C stops a reply.\n");
     return true;
 }
 
@@ -156,12 +175,42 @@ static bool set_sampling(chat_state *c, const flag *f, const char *value) {
         c->r->seed = seed_before;
         return false;
     }
-    out_print("%s: %s\n", f->name, f->kind == FLAG_SWITCH && !value[0] ? "on" : value);
+    say(c, "%s: %s\n", f->name, f->kind == FLAG_SWITCH && !value[0] ? "on" : value);
+    return true;
+}
+
+/* ------------------------------------------------------------------ completion */
+
+/* The i-th name that may follow a slash; NULL: there are no more. */
+static const char *name_at(int i) {
+    if (i < N_CHAT_COMMANDS) return CHAT_COMMANDS[i].name;
+    for (int k = 0, n = N_CHAT_COMMANDS; k < N_FLAGS; k++) {
+        if (is_settable(&FLAGS[k]) && n++ == i) return FLAGS[k].name;
+    }
+    return NULL;
+}
+
+bool chat_command_complete(const char *start, size_t n, char *out, size_t size) {
+    const char *first = NULL;
+    size_t common = 0;
+    int matches = 0;
+    for (int i = 0; name_at(i); i++) {
+        const char *name = name_at(i);
+        if (strncmp(name, start, n) != 0) continue;
+        if (matches++ == 0) {
+            first = name;
+            common = strlen(name);
+        }
+        for (size_t k = n; k < common; k++) common = name[k] == first[k] ? common : k;
+    }
+    if (!matches || (matches > 1 && common == n)) return false;
+    snprintf(out, size, "%.*s%s", (int)(common - n), first + n, matches == 1 ? " " : "");
     return true;
 }
 
 /* ------------------------------------------------------------------ dispatch */
 
+/* The command of that name; /exit and /bye are what other programs call /quit. */
 static const chat_command *find(const char *name, size_t n) {
     for (int i = 0; i < N_CHAT_COMMANDS; i++) {
         const chat_command *k = &CHAT_COMMANDS[i];
@@ -172,6 +221,7 @@ static const chat_command *find(const char *name, size_t n) {
     return NULL;
 }
 
+/* Commands first, then flags: no flag that can be set here has the name of a command. */
 static bool run_one(chat_state *c, const char *text) {
     const char *name = text + 1;
     const size_t n = strcspn(name, " \t\n");

@@ -146,6 +146,17 @@ static char *show_prompt(EditLine *edit) {
     return in->prompt;
 }
 
+/* Tab: completes the name of a command. */
+static unsigned char complete(EditLine *edit, int key) {
+    (void)key;
+    const LineInfo *line = el_line(edit);
+    const size_t n = (size_t)(line->cursor - line->buffer);
+    char rest[32];
+    if (!n || line->buffer[0] != '/' || memchr(line->buffer, ' ', n)) return CC_ERROR;
+    if (!chat_command_complete(line->buffer + 1, n - 1, rest, sizeof rest)) return CC_ERROR;
+    return el_insertstr(edit, rest) == 0 ? CC_REFRESH : CC_ERROR;
+}
+
 /* $XDG_STATE_HOME/weir/history or ~/.local/state/weir/history; its folders are made. */
 static char *make_history_path(void) {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -180,6 +191,8 @@ static bool open_terminal(chat_input *in) {
     el_set(in->edit, EL_PROMPT, show_prompt);
     el_set(in->edit, EL_HIST, history, in->history);
     el_set(in->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    el_set(in->edit, EL_ADDFN, "weir-complete", "complete a command", complete);
+    el_set(in->edit, EL_BIND, "^I", "weir-complete", NULL);
     el_source(in->edit, NULL);
     el_set(in->edit, EL_GETCFN, read_key);
     struct sigaction action = {.sa_handler = on_continue};

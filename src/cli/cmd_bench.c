@@ -196,6 +196,11 @@ static void print_text(const work *w) {
         }
         out_print("\n");
     }
+    for (int k = 0; k < w->n_figures; k++) {
+        if (bytes_per_second(&w->figures[k]) <= bandwidth(w)) continue;
+        out_print("\nmore than 100 %%: the model fits in the processor's caches\n");
+        break;
+    }
     out_print("\nwindow %d, decoding from %d tokens in it; median of %d\n", i->window, w->depth,
               w->o->repeat);
 }

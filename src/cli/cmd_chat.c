@@ -91,6 +91,7 @@ static weir_status hear(work *w, const char *message, uint64_t start) {
     return status;
 }
 
+/* One message in, one reply out; notes where both lie in the stream. */
 static weir_status answer(work *w, const char *message) {
     run *r = &w->r;
     weir_session_stats before, after;
@@ -119,6 +120,7 @@ static const char *odd_end(const reply_record *p) {
     return p->end == WEIR_END_STOP ? "a --stop text" : NULL;
 }
 
+/* The line under a reply: speed, what the window holds, what has flowed out. */
 static void print_status(work *w) {
     const reply_record *p = &w->reply;
     weir_session_stats s;
@@ -176,6 +178,7 @@ static void exchange(work *w) {
 
 /* ------------------------------------------------------------------ the conversation */
 
+/* Said to a person only: a script wants replies. */
 static void greet(const work *w) {
     const weir_engine_info *i = &w->r.info;
     char a[NUMBER_SIZE], b[NUMBER_SIZE];
@@ -188,9 +191,10 @@ static void greet(const work *w) {
               term_set(stdout, STYLE_PLAIN));
 }
 
+/* A script's messages are shown, so that what is printed reads as a conversation. */
 static void handle_message(work *w) {
     char *text = w->message.data;
-    if (w->c.o.script) {
+    if (w->c.o.script && !w->c.o.json) {
         out_print("%s> ", term_set(stdout, STYLE_BOLD));
         out_text(text, strlen(text));
         out_print("%s\n", term_set(stdout, STYLE_PLAIN));
@@ -207,6 +211,7 @@ static void handle_message(work *w) {
     exchange(w);
 }
 
+/* Messages until the input ends, /quit, a signal, or output that nobody reads. */
 static void converse(work *w) {
     greet(w);
     while (!w->c.quit && !w->failed && out_ok()) {

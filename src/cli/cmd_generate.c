@@ -51,6 +51,7 @@ static weir_status read_prompt(work *w) {
     return o->load ? WEIR_OK : input_read(&w->prompt, "-", err);
 }
 
+/* A restored session goes on without a prompt; an empty prompt is BOS alone. */
 static weir_status generate_text(work *w) {
     run *r = &w->r;
     const char *prompt = w->prompt.data ? w->prompt.data : "";
@@ -80,6 +81,7 @@ static weir_status emit_id(work *w, int32_t id, bool is_first) {
     return WEIR_OK;
 }
 
+/* No tokenizer takes part: end tokens, stop texts and the loop guard are matters of text. */
 static weir_status generate_ids(work *w) {
     run *r = &w->r;
     WEIR_TRY(input_ids(&w->ids, w->o->token_ids, r->info.vocab, &r->err));
@@ -160,6 +162,7 @@ static void save(work *w) {
     if (!w->o->quiet) fprintf(stderr, "session saved: %s\n", w->o->save);
 }
 
+/* Statistics also when a dense window is full: the text up to there is whole. */
 static weir_status generate(work *w) {
     run *r = &w->r;
     if (w->o->load) WEIR_TRY(weir_session_restore(r->session, w->o->load, &r->err));
@@ -175,6 +178,7 @@ static weir_status generate(work *w) {
     return status;
 }
 
+/* What can be told without the model is told before it is loaded. */
 static bool check_options(const options *o) {
     const int sources = !!o->prompt + !!o->file + !!o->token_ids;
     if (sources > 1) {

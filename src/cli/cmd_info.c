@@ -31,6 +31,7 @@ static uint64_t sessions_that_fit(const weir_engine_info *i, uint64_t available)
 
 static void row(const char *name, const char *format, ...) WEIR_PRINTF(2, 3);
 
+/* A line of two columns. */
 static void row(const char *name, const char *format, ...) {
     char text[512];
     va_list args;
@@ -79,11 +80,13 @@ static void set_count(json_t *object, const char *key, uint64_t n) {
     json_object_set_new(object, key, json_integer((json_int_t)n));
 }
 
+/* The plan as an array of lines. */
 static void append_line(void *user, const char *line) {
     json_t *text = json_string(line);
     json_array_append_new(user, text ? text : json_null());
 }
 
+/* Keys are those of weir_engine_info. */
 static void print_json(const run *r, uint64_t available) {
     const weir_engine_info *i = &r->info;
     const struct {
@@ -125,8 +128,10 @@ static void print_line(void *user, const char *line) {
 
 int cmd_info(const options *o) {
     run r;
-    const uint64_t available = memory_available(); /* before the model takes its share */
+    uint64_t available = memory_available(); /* before the model takes its share */
     if (run_open(&r, o, o->sessions)) {
+        const uint64_t most = r.info.memory_bytes; /* less than the machine has in a container */
+        if (most && (most < available || !available)) available = most;
         if (o->json) {
             print_json(&r, available);
         } else {

@@ -46,12 +46,14 @@ typedef struct work {
     weir_error callback_err; /* why the callback canceled */
 } work;
 
+/* exp of the mean; of nothing it is not a number. */
 static double ppl(const tally *t) {
     return t->n ? exp(t->nll / (double)t->n) : (double)NAN;
 }
 
 /* ------------------------------------------------------------------ the text */
 
+/* Tokens in front that no text stands for (BOS) are those an empty text gives. */
 static weir_status read_text(work *w) {
     const weir_tokenizer *t = weir_engine_tokenizer(w->r.engine);
     int32_t *front = NULL;
@@ -131,6 +133,7 @@ static weir_status count(work *w, size_t position, double nll) {
     return w->csv_is_open ? csv_add(w, position, nll) : WEIR_OK;
 }
 
+/* Called with the logits after token i, in order; in recompute mode for every stride-th i. */
 static int on_logits(void *user, size_t i, const float *logits) {
     work *w = user;
     const int vocab = w->r.info.vocab;
@@ -147,6 +150,7 @@ static int on_logits(void *user, size_t i, const float *logits) {
     return signal_caught() != 0;
 }
 
+/* A failure in the callback cancels the engine; its own message is the one that matters. */
 static weir_status evaluate(work *w) {
     w->start = now_seconds();
     w->r.hides_progress = true;
@@ -191,6 +195,7 @@ static weir_status close_files(work *w) {
     return w->logits.is_open ? npy_close(&w->logits, &w->r.err) : WEIR_OK;
 }
 
+/* Each point is the perplexity of one of BINS equal stretches of the text. */
 static weir_status draw_plot(work *w) {
     double x[BINS], y[BINS];
     int n = 0;
@@ -263,6 +268,7 @@ static void print_json(const work *w, size_t bytes) {
     run_print_json(j, false);
 }
 
+/* bytes: token n_read was predicted, though not read, when the run was cut short. */
 static void report(const work *w) {
     if (!w->all.n) return;
     const size_t bytes = predicted_bytes(w, w->n_read < w->n ? w->n_read + 1 : w->n);
@@ -294,6 +300,7 @@ static weir_status perplexity(work *w) {
     return plots ? draw_plot(w) : WEIR_OK;
 }
 
+/* What can be told without the model is told before it is loaded. */
 static bool check_options(const options *o) {
     if (!o->text == !o->token_ids) {
         complain(o->command, "give --text FILE or --token-ids FILE%s", o->text ? ", not both" : "");

@@ -36,6 +36,7 @@ static void print_ids(const int32_t *ids, size_t n) {
     out_write("\n", 1);
 }
 
+/* A new reference. */
 static json_t *ids_json(const int32_t *ids, size_t n) {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
@@ -57,6 +58,7 @@ static weir_status encode(work *w) {
     return WEIR_OK;
 }
 
+/* On a terminal a line end is added; a file or pipe gets the text, byte for byte. */
 static weir_status decode(work *w) {
     WEIR_TRY(input_ids(&w->given, "-", 0, &w->err));
     WEIR_TRY(weir_detokenize(w->tokenizer, w->given.ids, w->given.n, &w->decoded, &w->decoded_size,

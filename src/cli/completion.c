@@ -36,6 +36,7 @@ static void command_words(void) {
 
 /* ------------------------------------------------------------------ bash */
 
+/* The flags of one command, as a branch of a case. */
 static void bash_flags(const command *c) {
     out_print("    %s) flags='", c->name);
     bool first = true;
@@ -55,7 +56,7 @@ static void bash_values(void) {
         out_print("    --%s", f->name);
         if (f->letter) out_print("|-%c", f->letter);
         out_print(") ");
-        if (f->kind == FLAG_CHOICE) {
+        if (flag_has_words(f)) {
             out_print("mapfile -t COMPREPLY < <(compgen -W '");
             choice_words(f->meta);
             out_print("' -- \"$word\"); return ;;\n");
@@ -101,6 +102,7 @@ static void print_bash(void) {
 
 /* ------------------------------------------------------------------ zsh */
 
+/* "(-n --tokens)'{-n,--tokens}'[help]:tokens: ", as _arguments reads it. */
 static void zsh_flag(const flag *f) {
     char names[64], spec[640], action[96] = "";
     if (f->letter) {
@@ -110,7 +112,7 @@ static void zsh_flag(const flag *f) {
         snprintf(names, sizeof names, "--%s", f->name);
     }
     if (f->kind == FLAG_PATH) snprintf(action, sizeof action, ":file:_files");
-    if (f->kind == FLAG_CHOICE) {
+    if (flag_has_words(f)) {
         size_t n = (size_t)snprintf(action, sizeof action, ":%s:(", f->name);
         for (const char *p = f->meta; *p && n + 2 < sizeof action; p++) {
             action[n++] = *p == '|' ? ' ' : *p;
@@ -168,10 +170,11 @@ static void print_zsh(void) {
 
 /* ------------------------------------------------------------------ fish */
 
+/* One complete command; -x: a value and no files, -F: files. */
 static void fish_flag(const command *c, const flag *f) {
     out_print("complete -c weir -n '__fish_seen_subcommand_from %s' -l %s", c->name, f->name);
     if (f->letter) out_print(" -s %c", f->letter);
-    if (f->kind == FLAG_CHOICE) {
+    if (flag_has_words(f)) {
         out_print(" -x -a '");
         choice_words(f->meta);
         out_print("'");

@@ -106,8 +106,10 @@ const flag FLAGS[] = {
      GROUP_COMMAND, "print the completion script of a shell"},
 
     /* the model and the machine */
-    {"backend", 0, FLAG_CHOICE, AT(backend), "auto|cpu|ref", "auto", 0, 0, WITH_ENGINE,
-     GROUP_MACHINE, "what computes; ref is plain C, slow, for checking"},
+    {"backend", 0, FLAG_TEXT, AT(backend), "auto|cuda|cpu|ref", "auto", 0, 0, WITH_ENGINE,
+     GROUP_MACHINE,
+     "what computes; auto: a GPU that can, else the CPU; cpu-avx2 and the like: that level of the "
+     "CPU; ref: plain C, slow, for checking"},
     {"threads", 't', FLAG_INT, AT(threads), "N", "all", 1, 1024, WITH_ENGINE, GROUP_MACHINE,
      "threads of the CPU"},
     {"quantize", 0, FLAG_CHOICE, AT(quantize), "q8|q4", NULL, 0, 0, WITH_ENGINE, GROUP_MACHINE,

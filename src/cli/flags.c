@@ -23,6 +23,10 @@ bool flag_has_value(const flag *f) {
     return f->kind != FLAG_SWITCH;
 }
 
+bool flag_has_words(const flag *f) {
+    return f->meta && strchr(f->meta, '|');
+}
+
 bool choice_get(const char *list, int i, char *out, size_t size) {
     for (; i > 0 && list; i--) {
         list = strchr(list, '|');
@@ -144,6 +148,7 @@ static bool unknown_flag(const command *c, const char *word, size_t length) {
 
 /* ------------------------------------------------------------------ values */
 
+/* A default that is a word, like "auto", may be given; digits make it a number. */
 static bool set_int(const flag *f, const char *text, int64_t *out, char *message, size_t size) {
     if (f->fallback && strcmp(text, f->fallback) == 0 && !strpbrk(text, "0123456789")) {
         *out = CLI_AUTO;
@@ -164,6 +169,7 @@ static bool set_int(const flag *f, const char *text, int64_t *out, char *message
     return true;
 }
 
+/* Infinities and NaN are no use to any flag. */
 static bool set_real(const flag *f, const char *text, float *out, char *message, size_t size) {
     char *end;
     const double value = strtod(text, &end);
@@ -293,6 +299,7 @@ static bool take_value(options *o, const command *c, const flag *f, const char *
     return false;
 }
 
+/* --name VALUE or --name=VALUE. */
 static bool take_long(options *o, const command *c, line *l) {
     const char *word = l->argv[l->at] + 2;
     const size_t length = strcspn(word, "=");
@@ -315,6 +322,7 @@ static bool take_short(options *o, const command *c, line *l) {
     return true;
 }
 
+/* A word that is no flag: MODEL or FILE. */
 static bool take_argument(options *o, const command *c, const char *word) {
     if (c->rule == ARGUMENT_NONE) {
         complain(c->name, "\"%s\" is one word too many", word);

@@ -50,6 +50,7 @@ static int flag_left(char *out, size_t size, const flag *f) {
                     f->meta ? f->meta : "");
 }
 
+/* The help begins in column LEFT, on the next line when the flag is longer than that. */
 static void print_flag(FILE *out, const flag *f) {
     char left[96], right[512];
     int n = flag_left(left, sizeof left, f);
@@ -63,6 +64,7 @@ static void print_flag(FILE *out, const flag *f) {
     wrap(out, right, LEFT, LEFT);
 }
 
+/* Flags stand in their groups, groups in the order of the enum, what is special first. */
 void help_print(const command *c) {
     FILE *f = stdout;
     fprintf(f, "%sweir %s%s %s\n\n", term_set(f, STYLE_BOLD), c->name, term_set(f, STYLE_PLAIN),

@@ -14,6 +14,7 @@
 
 enum { READ_SIZE = 1 << 18 };
 
+/* A pipe has no size: the buffer grows as bytes come. */
 static weir_status read_all(buffer *out, int fd, const char *name, weir_error *err) {
     for (;;) {
         if (!buffer_reserve(out, READ_SIZE)) {
@@ -46,6 +47,7 @@ weir_status input_read(buffer *out, const char *path, weir_error *err) {
     return status;
 }
 
+/* The list doubles, so a million ids cost some ten moves. */
 bool id_list_add(id_list *l, int32_t id) {
     if (l->n == l->capacity) {
         const size_t capacity = l->capacity ? 2 * l->capacity : 1024;
@@ -67,6 +69,7 @@ static bool is_space(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+/* Digits are read by hand: strtol would take signs, and what follows a number. */
 weir_status input_ids(id_list *out, const char *path, int vocab, weir_error *err) {
     buffer text = {0};
     const char *name = strcmp(path, "-") == 0 ? "standard input" : path;

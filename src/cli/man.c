@@ -29,6 +29,7 @@ static void put(const char *text) {
     }
 }
 
+/* A description of a command: paragraphs are separated by an empty line. */
 static void paragraphs(const char *text) {
     while (*text) {
         const char *end = strstr(text, "\n\n");
@@ -41,6 +42,7 @@ static void paragraphs(const char *text) {
     }
 }
 
+/* A tagged paragraph: the flag, then its help as a sentence. */
 static void put_flag(const flag *f) {
     out_print(".TP\n");
     if (f->letter) out_print("\\fB\\-%c\\fR, ", f->letter);
@@ -65,6 +67,7 @@ static bool is_common(const flag *f) {
     return f->group != GROUP_COMMAND;
 }
 
+/* What only this command takes; the rest is under COMMON OPTIONS. */
 static void put_command(const command *c) {
     out_print(".SS \"weir %s\"\n", c->name);
     out_print("\\fBweir %s\\fR ", c->name);

@@ -13,6 +13,7 @@ enum { HEADER = 128, PENDING = 1 << 20 };
 
 _Static_assert(sizeof(float) == 4, "'<f4' is this machine's float");
 
+/* 128 bytes whatever the shape, so that it can be written again when the rows are known. */
 static void make_header(char out[HEADER], uint64_t rows, int columns) {
     memset(out, ' ', HEADER);
     memcpy(out, "\x93NUMPY\x01\x00", 8);
@@ -49,6 +50,7 @@ weir_status npy_write(npy_writer *w, const float *row, weir_error *err) {
     return w->pending.size < PENDING ? WEIR_OK : flush(w, err);
 }
 
+/* The header first, then the rename: a reader never sees a wrong shape. */
 weir_status npy_close(npy_writer *w, weir_error *err) {
     char header[HEADER];
     weir_status status = flush(w, err);

@@ -38,7 +38,7 @@ typedef struct options {
     bool help;
 
     /* the model and the machine */
-    int backend; /* cpu, ref, auto */
+    const char *backend; /* the engine knows the names */
     int threads, chunk;
     int kv_type, quantize;
 
@@ -84,7 +84,7 @@ typedef enum flag_kind {
     FLAG_INT,    /* int                                      */
     FLAG_LONG,   /* int64_t                                  */
     FLAG_REAL,   /* float                                    */
-    FLAG_TEXT,   /* const char *                             */
+    FLAG_TEXT,   /* const char *; words in meta, "a|b", are suggested only */
     FLAG_PATH,   /* const char *, completed with files       */
     FLAG_CHOICE, /* int, 1-based index into meta, "a|b|c"    */
     FLAG_BIAS,   /* token_bias, may be given again and again */
@@ -175,6 +175,7 @@ bool flag_set(options *o, const flag *f, const char *text, char *message, size_t
 
 const flag *flag_find(const char *name, size_t length, unsigned commands); /* NULL: none */
 bool flag_has_value(const flag *f);
+bool flag_has_words(const flag *f); /* meta lists them */
 
 /* Writes the i-th word of "a|b|c" to out; false when there are fewer. */
 bool choice_get(const char *list, int i, char *out, size_t size);

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Asked before the work, so that nobody waits an hour to learn it. */
 bool plot_is_possible(void) {
     const char *path = getenv("PATH");
     while (path && *path) {
@@ -78,6 +79,7 @@ static bool feed(int fd, const char *script, size_t size) {
     return true;
 }
 
+/* Starts gnuplot; it gets back the SIGPIPE that weir ignores. */
 static bool spawn(pid_t *child, int in, int out) {
     char name[] = "gnuplot";
     char *const argv[] = {name, NULL};

@@ -1,15 +1,16 @@
 /* progress.c - a line on the terminal that says how far a long step is, and numbers for people.
  *
- *     packing weights  [##########..........]  52 %  1.3 of 2.5 GB  1.9 GB/s  1 s left
+ *     packing weights [########........]  52 %  1.3 of 2.5 GB  1.9 GB/s  1 s left
  *
  * SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
 #include "cli/term.h"
 
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
-enum { BAR = 20 };
+enum { BAR = 16 };
 
 #define FIRST_AFTER 0.3 /* seconds: what is quicker shows nothing  */
 #define REDRAW      0.1 /* seconds between two drawings            */
@@ -75,7 +76,7 @@ static void describe(char *out, size_t size, uint64_t done, uint64_t total, bool
     const size_t n = strlen(out);
     snprintf(out + n, size - n, is_bytes ? "  %s/s  %s left" : "  %s tok/s  %s left",
              is_bytes ? format_bytes(a, speed) : format_count(a, (uint64_t)(speed + 0.5)),
-             format_seconds(c, (double)(total - done) / speed));
+             format_seconds(c, ceil((double)(total - done) / speed)));
 }
 
 void progress_show(progress *p, const char *what, uint64_t done, uint64_t total, bool is_bytes,
@@ -95,8 +96,8 @@ void progress_show(progress *p, const char *what, uint64_t done, uint64_t total,
     memset(bar, '#', (size_t)filled);
     bar[BAR] = 0;
     describe(text, sizeof text, done, total, is_bytes, now - p->start);
-    snprintf(line, sizeof line, "%s  [%s] %3d %%  %s%s%s", what, bar,
-             (int)(100 * ((double)done / (double)total)), text, note ? "  " : "", note ? note : "");
+    snprintf(line, sizeof line, "%s [%s] %3d %%  %s%s%s", what, bar,
+             (int)(100 * ((double)done / (double)total)), note ? note : "", note ? "  " : "", text);
     /* One column stays free: a full line would wrap and could not be wiped. */
     fprintf(stderr, "\r\033[K%.*s", term_width(stderr) - 1, line);
     fflush(stderr);

@@ -46,14 +46,14 @@ static int most_sinks(const options *o) {
     return o->max_sinks == CLI_AUTO && is_more ? o->sinks : or_zero(o->max_sinks);
 }
 
+/* Choices are 1-based, so their tables begin with what was not given. */
 bool run_open(run *r, const options *o, int sessions) {
-    static const char *const backends[] = {NULL, "auto", "cpu", "ref"};
     static const weir_type kv_types[] = {WEIR_TYPE_DEFAULT, WEIR_F32, WEIR_F16, WEIR_BF16,
                                          WEIR_INT8};
     static const weir_type weights[] = {WEIR_TYPE_DEFAULT, WEIR_Q8, WEIR_Q4};
     *r = (run){.o = o, .seed = run_seed(o), .progress.off = o->quiet};
     const weir_engine_options wanted = {
-        .backend = backends[o->backend],
+        .backend = o->backend,
         .threads = or_zero(o->threads),
         .sessions = sessions,
         .window = or_zero(o->window),
@@ -134,6 +134,7 @@ static const char *advice(weir_status status) {
     return "";
 }
 
+/* A signal is no failure to explain: who sent it knows. */
 int run_end(run *r) {
     progress_end(&r->progress);
     const int number = signal_caught();
@@ -200,6 +201,7 @@ static void set_count(json_t *object, const char *key, uint64_t n) {
     json_object_set_new(object, key, json_integer((json_int_t)n));
 }
 
+/* Keys are those of weir_session_stats. */
 json_t *run_stats_json(const run *r) {
     weir_session_stats s;
     weir_session_get_stats(r->session, &s);

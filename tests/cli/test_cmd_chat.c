@@ -329,7 +329,11 @@ static void a_pasted_text_is_one_message(void **state) {
     expect(t, "three");
     type(t, "\003");
     expect(t, "> ");
-    type(t, "/quit\r");
+    type(t, "/st\t"); /* /stats and /stop */
+    expect(t, "/st");
+    type(t, "a\t");
+    expect(t, "ts "); /* libedit draws what is new */
+    type(t, "\025/q\t\r");
     close_chat(t, 0);
 }
 
