@@ -180,17 +180,14 @@ static void print_text(const work *w) {
     out_print("%s, %s, %d threads; memory reads at %s/s before, %s/s after\n\n",
               i->backend ? i->backend : "-", i->kernels ? i->kernels : "-", i->threads,
               format_bytes(a, w->before), format_bytes(b, w->after));
-    out_print("%-22s %10s %10s %18s %10s %10s %6s\n", "", "tok/s", "ms/step", "(fastest, slowest)",
-              "bytes/step", "bytes/s", "share");
+    out_print("%-19s %9s %9s %7s %11s %10s %7s\n", "", "tok/s", "ms/step", "spread", "bytes/step",
+              "bytes/s", "share");
     for (int k = 0; k < w->n_figures; k++) {
         const figure *f = &w->figures[k];
-        char spread[48];
-        snprintf(spread, sizeof spread, "(%.2f, %.2f)", 1e3 * f->low / f->steps,
-                 1e3 * f->high / f->steps);
-        out_print("%-22s %10.1f %10.3f %18s", f->name, f->tokens / f->seconds,
-                  1e3 * f->seconds / f->steps, spread);
+        out_print("%-19s %9.1f %9.3f %5.0f %%", f->name, f->tokens / f->seconds,
+                  1e3 * f->seconds / f->steps, 100 * (f->high - f->low) / f->seconds);
         if (f->bytes > 0) {
-            out_print(" %10s %10s %4.0f %%", format_bytes(a, f->bytes),
+            out_print(" %11s %10s %5.0f %%", format_bytes(a, f->bytes),
                       format_bytes(b, bytes_per_second(f)),
                       100 * bytes_per_second(f) / bandwidth(w));
         }
@@ -201,8 +198,9 @@ static void print_text(const work *w) {
         out_print("\nmore than 100 %%: the model fits in the processor's caches\n");
         break;
     }
-    out_print("\nwindow %d, decoding from %d tokens in it; median of %d\n", i->window, w->depth,
-              w->o->repeat);
+    out_print(
+        "\nwindow %d, decoding from %d tokens in it; median of %d, spread is slowest - fastest\n",
+        i->window, w->depth, w->o->repeat);
 }
 
 static void print_json(const work *w) {
