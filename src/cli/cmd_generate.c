@@ -116,7 +116,7 @@ static const char *why(const work *w, bool for_json) {
     case WEIR_END_LOOP: return for_json ? "loop" : "the text repeated itself (loop guard)";
     case WEIR_END_NONE: break;
     }
-    return for_json ? "length" : "-n tokens";
+    return for_json ? "length" : "-n reached";
 }
 
 static void print_json(work *w) {
@@ -138,7 +138,7 @@ static void print_json(work *w) {
     run_print_json(j, false);
 }
 
-/* One line on standard error. */
+/* Two lines on standard error. */
 static void print_stats(work *w) {
     weir_session_stats s;
     char window[160], prompt[NUMBER_SIZE], made[NUMBER_SIZE];
@@ -147,12 +147,11 @@ static void print_stats(work *w) {
     const double read_speed = s.prompt_seconds > 0 ? (double)s.prompt_tokens / s.prompt_seconds : 0;
     const double speed =
         s.generate_seconds > 0 ? (double)s.generated_tokens / s.generate_seconds : 0;
-    fprintf(stderr,
-            "%sprompt %s tokens, %.1f tok/s · generated %s, %.1f tok/s · %s · seed %lld · "
-            "ended: %s%s\n",
+    fprintf(stderr, "%sprompt %s tokens, %.1f tok/s · generated %s, %.1f tok/s · ended: %s\n",
             term_set(stderr, STYLE_DIM), format_count(prompt, s.prompt_tokens), read_speed,
-            format_count(made, s.generated_tokens), speed, window, (long long)w->r.seed,
-            why(w, false), term_set(stderr, STYLE_PLAIN));
+            format_count(made, s.generated_tokens), speed, why(w, false));
+    fprintf(stderr, "%s · seed %lld%s\n", window, (long long)w->r.seed,
+            term_set(stderr, STYLE_PLAIN));
 }
 
 /* Also after a signal: an endless run ends no other way. */
