@@ -16,6 +16,8 @@ check: ## every test: plain, under ASan and UBSan, and NEON under qemu; fuzz cor
 install: build ## library, command, man page and completions to PREFIX (/usr/local)
 	cmake --install build/release --prefix $(or $(PREFIX),/usr/local)
 	@[ "$$(id -u)" -ne 0 ] || ldconfig
+bench: build ## how fast the model inside weir runs here, beside what the memory allows
+	build/release/weir bench
 lint: build ## the rules of the house, one line for each violation
 	tools/lint.py --build build/release
 asan: ## the tests under ASan and UBSan alone
@@ -25,4 +27,4 @@ fuzz: ## every fuzzer for FUZZ_SECONDS (600) each, with clang
 	@tools/deps.sh build fuzz && tools/fuzz.sh $(or $(FUZZ_SECONDS),600)
 clean: ## remove what was built
 	rm -rf build
-.PHONY: help demo deps build check install lint asan fuzz clean
+.PHONY: help demo deps build check install bench lint asan fuzz clean

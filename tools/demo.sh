@@ -24,6 +24,15 @@ fi
 echo "Its window is $window tokens, and it will never be full: the system prompt stays, the oldest"
 echo "turn leaves.  The line under each reply says how much has gone."
 echo
-exec "$weir" chat ${model:+"$model"} --script "$root/examples/questions.txt" --window $window \
-    --max-sinks 64 --tokens 120 --evict turn --seed 7 \
-    --system "You are a friendly guide. Answer briefly."
+"$weir" chat ${model:+"$model"} --script "$root/examples/questions.txt" --window $window \
+    --max-sinks 64 --tokens 200 --evict turn --seed 7 \
+    --system "You are a friendly guide. Answer briefly." || exit 1
+[ -z "$model" ] || exit 0
+
+echo
+echo "And a story that goes on past its window of $window tokens, for as long as anybody listens"
+echo "(800 tokens here).  Four tokens stay; from the oldest end, one leaves for each that comes."
+echo
+start="Once upon a time, there was a little boat on a wide river."
+printf '%s' "$start"
+"$weir" generate -p "$start" --tokens 800 --ignore-eos --window $window --temp 0.6 --seed 11
