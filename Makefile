@@ -9,7 +9,7 @@ demo: ## install what is missing, build, and hold a conversation several windows
 deps: ## install what building and testing need and the machine lacks (Debian packages)
 	@tools/deps.sh build check cross demo
 build: ## the library and the command, in build/release
-	@cmake -B build/release -G Ninja >/dev/null
+	@cmake -B build/release -G Ninja -DWEIR_TESTS=OFF >/dev/null
 	cmake --build build/release
 check: ## every test: plain, under ASan and UBSan, and NEON under qemu; fuzz corpora, linter
 	@tools/check.sh
