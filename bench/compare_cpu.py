@@ -8,9 +8,9 @@ by both engines in turn, --rounds times: the machine's bandwidth changes from mi
 only figures taken side by side are compared, and a ratio is the median over the rounds of the
 ratio within a round.
 
-    prefill   512 tokens from an empty context, tokens per second
+    prefill   512 tokens from an empty context, tokens per second; the fastest of a round
     decode    one token at a time: weir with its ring full at --window; llama.cpp, which has no
-              ring, over the last 128 positions before --window, which is a little less work
+              ring, over the last 64 positions before --window, which is a little less work
     share     bytes weir must read for one token, times tokens per second, over the read bandwidth
               that `weir bench` measures in the same round
 
@@ -34,7 +34,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 PREFILL = 512
-DECODE = 128
+DECODE = 64
 
 # ---------------------------------------------------------------------- llama.cpp, in a child
 
@@ -150,12 +150,26 @@ class LlamaProcess:
 
 
 def weir_round(args, model):
-    command = [args.weir, "bench", str(model), "--json", "--quiet"]
+    """One run of `weir bench`: the fastest prefill, as of llama.cpp, and the median decode."""
+    command = [args.weir, "bench", str(model), "--json", "--quiet", "--prefill", str(PREFILL)]
     command += ["--threads", str(args.threads), "--window", str(args.window)]
+    command += ["--tokens", str(DECODE)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    out = json.loads(done.stdout)
+    figures = {f["name"].split()[0]: f for f in out["figures"]}
+    prefill, decode = figures["prefill"], figures["decode"]
+    bandwidth = max(out["bandwidth_before"], out["bandwidth_after"])
+    bytes_s = decode["bytes_per_step"] * decode["tokens_per_second"]
+    return {
+        "kernels": out["model"]["kernels"],
+        "prefill_tok_s": prefill["tokens"] / prefill["seconds_fastest"],
+        "decode_tok_s": decode["tokens_per_second"],
+        "bytes_per_token": decode["bytes_per_step"],
+        "bandwidth_bytes_s": bandwidth,
+        "decode_bandwidth_share": bytes_s / bandwidth,
+    }
 
 
 # ---------------------------------------------------------------------- comparison

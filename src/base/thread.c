@@ -40,7 +40,8 @@ typedef struct member {
 
 struct team {
     int n;
-    phase_fn *fn; /* of the run; written before `end` moves */
+    double spin_seconds; /* 0 when there are fewer processors than members */
+    phase_fn *fn;        /* of the run; written before `end` moves */
     void *user;
     unsigned long long base;
     atomic_ullong end;
@@ -74,16 +75,23 @@ static bool has_run(const team *t, unsigned long long end) {
     return atomic_load(&t->end) != end || atomic_load(&t->stopping);
 }
 
-static void wait_until(team *t, condition *is_met, unsigned long long number) {
-    enum { SPINS_PER_LOOK = 64 };
-    double start = 0;
-    do {
-        for (int i = 0; i < SPINS_PER_LOOK; i++) {
-            if (is_met(t, number)) return;
+/* Looks again and again for a while; false: it did not happen in time. */
+static bool spin(const team *t, condition *is_met, unsigned long long number) {
+    enum { LOOKS = 64 }; /* between two looks at the clock */
+    if (t->spin_seconds == 0) return false;
+    for (double start = 0;;) {
+        for (int i = 0; i < LOOKS; i++) {
+            if (is_met(t, number)) return true;
             relax();
         }
-        if (start == 0) start = machine_clock();
-    } while (machine_clock() - start < SPIN_SECONDS);
+        const double now = machine_clock();
+        if (start == 0) start = now;
+        if (now - start > t->spin_seconds) return false;
+    }
+}
+
+static void wait_until(team *t, condition *is_met, unsigned long long number) {
+    if (spin(t, is_met, number)) return;
     pthread_mutex_lock(&t->mutex);
     atomic_fetch_add(&t->sleepers, 1);
     while (!is_met(t, number)) pthread_cond_wait(&t->moved, &t->mutex);
@@ -185,6 +193,7 @@ team *team_new(int n) {
     team *t = mem_alloc(sizeof *t + (size_t)n * sizeof t->members[0]);
     if (!t) return NULL;
     t->n = 1;
+    t->spin_seconds = n <= cpu_count() ? SPIN_SECONDS : 0;
     pthread_mutex_init(&t->mutex, NULL);
     pthread_cond_init(&t->moved, NULL);
     atomic_store(&t->left, n);

@@ -1,9 +1,10 @@
 /* test_thread.c - phases happen in order, every share once, whatever the threads do.
  *
  * SPDX-License-Identifier: MIT */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include "base/thread.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -110,12 +111,38 @@ static void members_that_slept_between_runs_wake_up(void **state) {
     team_free(t);
 }
 
+/* On one processor a member that waits keeps the others from arriving: it must not spin.  Spinning
+ * for 50 us in each of these phases would need more than a second. */
+static void members_without_a_processor_do_not_spin(void **state) {
+    (void)state;
+    enum { TIMES = 8 };
+    cpu_set_t all, one;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++) {
+        if (CPU_ISSET(i, &all)) CPU_SET(i, &one);
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    team *t = team_new(MEMBERS);
+    const clock_t start = clock();
+    for (int run = 0; run < TIMES; run++) {
+        memset(&j, 0, sizeof j);
+        team_phases(t, PHASES, count_shares, NULL);
+        assert_counted(MEMBERS);
+    }
+    const double took = (double)(clock() - start) / CLOCKS_PER_SEC;
+    team_free(t);
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    assert_true(took < 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_share_of_every_phase_is_done_once_and_seen_by_the_next),
         cmocka_unit_test(a_team_of_one_is_the_caller),
         cmocka_unit_test(many_short_runs_lose_nothing),
         cmocka_unit_test(others_go_on_while_one_is_put_aside),
+        cmocka_unit_test(members_without_a_processor_do_not_spin),
         cmocka_unit_test(members_that_slept_between_runs_wake_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -305,7 +305,7 @@ static void wide_bf16(const wide_tile *t, int rows, int panels) {
 
 enum {
     FEW_ROWS = 8, /* a step of so many waits for memory ...                              */
-    AHEAD = 1024, /* ... and asks for lines so far ahead, past the 4 KiB hardware stops at */
+    AHEAD = 3072, /* ... and asks for lines so far ahead, past the 4 KiB hardware stops at */
     MXCSR_NO_DENORMALS = 0x8040,
 };
 

@@ -26,7 +26,8 @@
 enum {
     BLOCK = 64,   /* k per block: short, so that one block's chain hides behind the next's */
     FEW_ROWS = 8, /* a step of so many waits for memory ...                              */
-    AHEAD = 1024, /* ... and asks for lines so far ahead, past the 4 KiB hardware stops at */
+    READ_AHEAD = 1024,
+    AHEAD = 3072, /* ... and asks for lines so far ahead, past the 4 KiB hardware stops at */
 };
 
 /* 16 weights of k; for bf16 of k and k + 1. */
@@ -166,7 +167,7 @@ static uint64_t read_all(const char *data, size_t bytes) {
     for (size_t at = 0; at < bytes; at += 256) {
         WEIR_UNROLL for (int s = 0; s < 4; s++) {
             const char *p = data + at + s * 64;
-            if (s % 2 == 0) _mm_prefetch(p + AHEAD, _MM_HINT_T0);
+            if (s % 2 == 0) _mm_prefetch(p + READ_AHEAD, _MM_HINT_T0);
             sums[s] = _mm512_xor_si512(sums[s], _mm512_load_si512(p));
         }
     }

@@ -18,7 +18,7 @@
 enum {
     BLOCK = 512,  /* k per block */
     FEW_ROWS = 8, /* a step of so many waits for memory ...                              */
-    AHEAD = 1024, /* ... and asks for lines so far ahead, past the 4 KiB hardware stops at */
+    AHEAD = 3072, /* ... and asks for lines so far ahead, past the 4 KiB hardware stops at */
 };
 
 WEIR_INLINE void tile(const project_tile *t, const int rows, const int panels) {
