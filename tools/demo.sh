@@ -1,5 +1,6 @@
 #!/bin/sh
-# demo.sh - a scripted conversation, several windows long, with the line that says what has gone.
+# demo.sh - a scripted conversation and a story, each several windows long, with the line that says
+# what has gone.
 #
 #     tools/demo.sh WEIR        the command to talk with
 #
@@ -25,14 +26,13 @@ echo "Its window is $window tokens, and it will never be full: the system prompt
 echo "turn leaves.  The line under each reply says how much has gone."
 echo
 "$weir" chat ${model:+"$model"} --script "$root/examples/questions.txt" --window $window \
-    --max-sinks 64 --tokens 200 --evict turn --seed 7 \
+    --max-sinks 64 --tokens 120 --evict turn --seed 7 \
     --system "You are a friendly guide. Answer briefly." || exit 1
-[ -z "$model" ] || exit 0
 
+[ -z "$model" ] || exit 0
 echo
-echo "And a story that goes on past its window of $window tokens, for as long as anybody listens"
-echo "(800 tokens here).  Four tokens stay; from the oldest end, one leaves for each that comes."
+echo "And a story that never has to end, through the same $window tokens: this one is stopped after"
+echo "1200.  (weir generate --file examples/story.txt --ignore-eos -n -1 goes on until Ctrl-C.)"
 echo
-start="Once upon a time, there was a little boat on a wide river."
-printf '%s' "$start"
-"$weir" generate -p "$start" --tokens 800 --ignore-eos --window $window --temp 0.6 --seed 11
+exec "$weir" generate --file "$root/examples/story.txt" --echo -n 1200 --ignore-eos \
+    --window $window --seed 7 --temp 0.9 --repeat-penalty 1.1 --penalty-last 256
