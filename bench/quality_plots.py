@@ -38,7 +38,7 @@ def line(source, x, y, index, style="linespoints", extra=""):
 def modes(out, rows, names):
     """Perplexity in each window of the text; dense leaves the picture, so the scale is a log."""
     curves = ", ".join(line("modes_by_window.csv", 1, 2 + i, i) for i in range(len(names)))
-    draw(out, "modes", f"""set title 'The same text in four modes'
+    draw(out, "modes", f"""set title 'The same text in three modes'
 set xlabel 'window of the text (the model was trained on one)'
 set ylabel 'perplexity'
 set logscale y

@@ -1,6 +1,6 @@
 """quality_talks.py - the two measurements of quality.py that talk with the model.
 
-Both write a script of messages, hold it as `weir chat --script FILE --json`, and read the replies.
+Both give `weir chat --json` a message a line, and read the replies.
 
 SPDX-License-Identifier: MIT
 """
@@ -38,17 +38,16 @@ def hold(bench, name, messages, *options):
     table = bench.work / f"{name}.jsonl"
     if not table.exists():
         print(f"    {name} ...", flush=True)
-        script = bench.work / f"{name}.txt"
-        script.write_text("\n".join(messages) + "\n", encoding="utf-8")
         part = table.with_suffix(".part")
-        line = [bench.weir, "chat", bench.model, "--script", str(script), "--json", "-q", *options]
+        line = [bench.weir, "chat", bench.model, "--json", "-q", *options]
         with open(part, "w") as file:
-            done = subprocess.run(line, stdout=file, stderr=subprocess.PIPE, text=True)
+            done = subprocess.run(line, input="\n".join(messages) + "\n", stdout=file,
+                                  stderr=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(f"quality.py: {' '.join(line)}: {done.stderr.strip()}")
         Path(part).rename(table)
     lines = table.read_text(encoding="utf-8").splitlines()
-    return [r for r in map(json.loads, lines) if r["role"] == "assistant"]
+    return [json.loads(line) for line in lines]
 
 
 def recall(bench):
