@@ -37,12 +37,16 @@ extern emulated *emulator_now; /* tests only: the library has no such variable *
 void emulator_meet_block(void);
 void emulator_meet_warp(void);
 void emulator_spin(void);
+void emulator_fail(const char *what);
 
 #define DEVICE static inline
+#define COLD   static
 #define KERNEL static void
 #define PARAM  const
 #define UNROLL
 #define UNROLL_SOME
+#define UNROLL_4
+#define UNROLL_8
 #define THREAD       (emulator_now->thread)
 #define LANE         (emulator_now->thread % 32)
 #define WARP         (emulator_now->thread / 32)
@@ -70,10 +74,24 @@ DEVICE float shuffle_xor(float x, int mask) {
     return other;
 }
 
+DEVICE float shuffle_from(float x, int lane) {
+    u32 *all = emulator_now->exchange;
+    all[LANE * 8] = float_bits(x);
+    emulator_meet_warp();
+    const float other = bits_float(all[lane * 8]);
+    emulator_meet_warp();
+    return other;
+}
+
 /* ---- memory */
 
 DEVICE float load_float(const float *p) {
     return *p;
+}
+
+DEVICE void load_floats_4(float out[4], const float *p) {
+    if ((uintptr_t)p % 16) emulator_fail("a load is not aligned to 16 bytes");
+    memcpy(out, p, 16);
 }
 
 DEVICE unsigned load_acquire(const unsigned *p) {
@@ -88,18 +106,30 @@ DEVICE unsigned take_ticket(unsigned *p) {
     return (*p)++;
 }
 
-DEVICE void memory_fence(void) {}
+DEVICE u64 clock_now(void) {
+    return 0;
+}
 
 DEVICE void spin(void) {
     emulator_spin();
 }
 
 DEVICE void load_16(u32 out[4], const void *p) {
+    if ((uintptr_t)p % 16) emulator_fail("a load is not aligned to 16 bytes");
     memcpy(out, p, 16);
 }
 
 DEVICE void load_8(u32 out[2], const void *p) {
     memcpy(out, p, 8);
+}
+
+DEVICE void store_8(void *p, const u32 x[2]) {
+    memcpy(p, x, 8);
+}
+
+DEVICE void store_16(void *p, const u32 x[4]) {
+    if ((uintptr_t)p % 16) emulator_fail("a store is not aligned to 16 bytes");
+    memcpy(p, x, 16);
 }
 
 /* ---- numbers */
@@ -132,6 +162,14 @@ DEVICE void sine_cosine(long long phase, float *sine, float *cosine) {
     const double angle = ldexp((double)(phase >> 32), -31) * 3.14159265358979323846;
     *sine = (float)sin(angle);
     *cosine = (float)cos(angle);
+}
+
+DEVICE float exponential(float x) {
+    return expf(x);
+}
+
+DEVICE float quotient(float x, float y) {
+    return x / y;
 }
 
 /* ---- matrix instruction */
@@ -175,8 +213,6 @@ DEVICE void multiply_bf16(float c[4], const u32 a[4], const u32 b[2]) {
 
 /* ---- copies into shared memory.  A gate counts copies started and waited for, so that reading
  * a slot before its copy, or copying over a slot that is read later, is an error here. */
-
-void emulator_fail(const char *what);
 
 DEVICE void gate_open(u64 *gate) {
     if (LANE == 0) *gate = 0;

@@ -130,8 +130,13 @@ static inline void made_weights(made *t) {
     if (s->pool) { /* the first tensor holds the pool */
         char *pool = mem_map(s->pool);
         const size_t block = tensor_type_block_bytes(s->type);
-        for (size_t at = 0; at + block <= s->pool; at += block) {
-            made_block(&t->random, s->type, pool + at, s->dim);
+        size_t done = 0; /* some are made, the rest are copies */
+        for (; done + block <= s->pool && done < (4 << 20); done += block) {
+            made_block(&t->random, s->type, pool + done, s->dim);
+        }
+        for (size_t n; done < s->pool; done += n) {
+            n = done < s->pool - done ? done : s->pool - done;
+            memcpy(pool + done, pool, n);
         }
         t->checkpoint.tensors[t->checkpoint.n_tensors++] =
             (tensor_view){.name = "!", .data = pool, .bytes = s->pool};

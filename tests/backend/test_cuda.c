@@ -53,7 +53,7 @@ static backend *open_one(const rig *g, const char *name, weir_type weights) {
     backend *out;
     weir_error err = {0};
     char reason[BACKEND_REASON];
-    const backend_options o = {.threads = 1, .weights = weights};
+    const backend_options o = {.threads = 1, .weights = weights, .cache = BINARY_DIR "/kernels"};
     if (backend_open(&out, name, g->model->plan, &g->store, &o, reason, &err) != WEIR_OK) {
         fail_msg("%s", err.message);
     }

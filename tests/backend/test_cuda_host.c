@@ -243,8 +243,10 @@ static void kernels_are_compiled_once_and_a_damaged_file_is_made_again(void **st
     need_fake();
     char folder[] = "/tmp/weir_cache_XXXXXX", command[128];
     assert_non_null(mkdtemp(folder));
-    const cuda_options o = {.target = "sm_90a", .formats = 1, .head_dim = 64, .kv_type = 2};
-    const cuda_options other = {.target = "sm_90a", .formats = 1, .head_dim = 96, .kv_type = 2};
+    const cuda_options o = {
+        .target = "sm_90a", .formats = 1, .head_dim = 64, .kv_type = 2, .pin_type = 2};
+    const cuda_options other = {
+        .target = "sm_90a", .formats = 1, .head_dim = 96, .kv_type = 2, .pin_type = 2};
     for (int i = 0; i < 4; i++) {
         cuda_image image;
         const int before = fake.calls("nvrtcCompileProgram");

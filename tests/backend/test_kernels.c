@@ -30,8 +30,11 @@ static void without_a_driver_the_reason_names_the_library(void **state) {
 static void compile_for(const char *target, int head_dim, int kv_type) {
     cuda_image image;
     weir_error err = {0};
-    const cuda_options o = {
-        .target = target, .formats = 0x3ff, .head_dim = head_dim, .kv_type = kv_type};
+    const cuda_options o = {.target = target,
+                            .formats = 0x3ff,
+                            .head_dim = head_dim,
+                            .kv_type = kv_type,
+                            .pin_type = kv_type == WEIR_INT8 ? WEIR_F16 : kv_type};
     if (cuda_compile(&image, &o, NULL, &err) != WEIR_OK) fail_msg("%s", err.message);
     print_message("%s, heads of %d: %zu bytes\n", target, head_dim, image.code.size);
     assert_true(image.code.size > 1000);

@@ -9,6 +9,7 @@
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda/compile.h"
 
+#include "backend/cuda/stage.h"
 #include "base/file.h"
 
 #include <assert.h>
@@ -93,14 +94,30 @@ void cuda_target(char out[16], int major, int minor) {
 
 /* Kernels with what this model fixes written in front. */
 static void write_source(char out[1024], const cuda_options *o) {
-    snprintf(out, 1024,
+    int act = 0;
+    while (act < 31 && o->acts > 1 << act) act++;
+    const bool is_one_act = o->acts == 1 << act;
+    char one_format[48] = "";
+    for (int f = 0; f < 16; f++) {
+        if (o->formats != 1 << f) continue;
+        snprintf(one_format, sizeof one_format, "#define WEIR_ONE_FORMAT %d\n", f);
+    }
+    const int n = is_one_act ? snprintf(out, 1024, "#define WEIR_ACT(act) %d\n", act) : 0;
+    snprintf(out + n, (size_t)(1024 - n),
              "#define WEIR_FORMATS 0x%x\n"
+             "%s"
              "#define WEIR_HEAD_DIM(w) %d\n"
              "#define WEIR_KV_TYPE(w) %d\n"
+             "#define WEIR_PIN_TYPE(w) %d\n"
              "#define WEIR_LANE_PAIRS %d\n"
+             "#define WEIR_HEADS %d\n"
              "#include \"walk.cu\"\n"
              "#include \"rows.cu\"\n",
-             (unsigned)o->formats, o->head_dim, o->kv_type, (o->head_dim + 63) / 64);
+             (unsigned)o->formats, one_format, o->head_dim, o->kv_type, o->pin_type,
+             (o->head_dim + 63) / 64,
+             o->share > 2   ? 4
+             : o->share > 1 ? 2
+                            : 1);
 }
 
 /* FNV-1a; a file of the cache is only as trusted as its folder. */

@@ -21,7 +21,9 @@ extern const cuda_source cuda_sources[]; /* made at build time; ends with a NULL
 typedef struct cuda_options {
     const char *target; /* "sm_90a" */
     int formats;        /* bits: 1 << cuda_format */
-    int head_dim, kv_type;
+    int acts;           /* bits: 1 << nn_act */
+    int head_dim, kv_type, pin_type;
+    int share; /* query heads of a K/V head */
 } cuda_options;
 
 typedef struct cuda_image {

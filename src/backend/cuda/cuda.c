@@ -46,9 +46,14 @@ static weir_status allocate_host(cuda *c, weir_error *err) {
     void *at;
     WEIR_TRY(CUDA_CALL(&c->device, allocate_host, err, &at, c->host_bytes, 0));
     c->host = at;
-    const size_t staging = MAX_OF((size_t)CUDA_STAGING_BYTES, c->layout.record_bytes);
+    c->staging_bytes = c->layout.record_bytes;
+    for (int i = 0; i < p->n_matrices; i++) {
+        const cuda_matrix *m = &c->layout.weights[i].matrix;
+        const size_t matrix = (size_t)m->n_tiles * (size_t)m->tile_bytes;
+        c->staging_bytes = MAX_OF(c->staging_bytes, MIN_OF(matrix, (size_t)CUDA_STAGING_BYTES));
+    }
     for (int i = 0; i < CUDA_STAGINGS; i++) {
-        WEIR_TRY(CUDA_CALL(&c->device, allocate_host, err, &at, staging, 0));
+        WEIR_TRY(CUDA_CALL(&c->device, allocate_host, err, &at, c->staging_bytes, 0));
         c->staging[i] = at;
         WEIR_TRY(CUDA_CALL(&c->device, event_open, err, &c->staged[i], 2 /* no timing */));
     }
@@ -61,8 +66,11 @@ static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *e
     cuda_target(target, d->major, d->minor);
     const cuda_options options = {.target = target,
                                   .formats = c->layout.formats,
+                                  .acts = c->layout.acts,
+                                  .share = c->layout.world.n_heads / c->layout.world.n_kv_heads,
                                   .head_dim = c->layout.plan->attention.head_dim,
-                                  .kv_type = c->layout.world.kv_type};
+                                  .kv_type = c->layout.world.kv_type,
+                                  .pin_type = c->layout.world.pin_type};
     cuda_image image;
     WEIR_TRY(cuda_compile(&image, &options, o->cache, err));
     weir_status status = CUDA_CALL(d, module_open, err, &c->module, image.code.data);
@@ -213,19 +221,36 @@ static bool is_alone(const batch *b) {
     return true;
 }
 
+/* A row of the batch with what can be said of its keys once for all layers. */
+static cuda_row row_of(const batch_row *r, const cuda_world *w) {
+    const uint64_t split = (uint64_t)w->split;
+    cuda_row row = {.pos = r->pos,
+                    .token = r->token,
+                    .slot = r->slot,
+                    .p = (int)r->p,
+                    .pins = r->pins,
+                    .recent = r->recent,
+                    .is_pin = r->is_pin,
+                    .at = r->is_pin ? (int)r->p : (int)(r->pos % (uint64_t)w->ring),
+                    .n_splits = (r->pins + w->split - 1) / w->split};
+    row.own = row.n_splits - 1; /* of a pinned row */
+    if (r->recent > 0) {
+        const uint64_t stretch = (r->pos - (uint64_t)(r->recent - 1)) / split;
+        row.first = stretch * split;
+        row.own = (int)(r->pos / split - stretch);
+        row.n_splits = MAX_OF(row.n_splits, row.own + 1);
+    }
+    assert(row.n_splits > 0 && row.n_splits <= w->max_splits);
+    return row;
+}
+
 static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
     cuda_device *d = &c->device;
     cuda_row *rows = (cuda_row *)(void *)(c->host + c->rows_at);
     for (int i = 0; i < b->n; i++) {
         const batch_row *r = &b->rows[i];
         assert(r->token >= 0 && r->token < c->layout.plan->vocab);
-        rows[i] = (cuda_row){.pos = r->pos,
-                             .token = r->token,
-                             .slot = r->slot,
-                             .p = (int)r->p,
-                             .pins = r->pins,
-                             .recent = r->recent,
-                             .is_pin = r->is_pin};
+        rows[i] = row_of(r, w);
     }
     w->n = b->n;
     w->n_wanted = b->n_wanted;
@@ -288,6 +313,32 @@ static weir_status step(backend *base, const batch *b, weir_error *err) {
 }
 
 /* ---- what it says of itself */
+
+void cuda_take_times(backend *b) {
+    cuda *c = cuda_of(b);
+    c->layout.world.times = c->layout.times;
+}
+
+/* Skipped stages keep what they had before; the times are those at which stages begin. */
+weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t marks[CUDA_MARKS],
+                             weir_error *err) {
+    cuda *c = cuda_of(b);
+    const size_t n = (size_t)c->layout.n_stages;
+    assert((n + 1 + CUDA_MARKS) * sizeof *out <= c->staging_bytes);
+    const uint64_t *times = (const uint64_t *)(const void *)c->staging[0];
+    WEIR_TRY(cuda_device_enter(&c->device, err));
+    WEIR_TRY(CUDA_CALL(&c->device, read, err, c->staging[0], c->layout.times,
+                       (n + 1 + CUDA_MARKS) * sizeof *times, c->device.stream));
+    WEIR_TRY(CUDA_CALL(&c->device, synchronize, err, c->device.stream));
+    uint64_t end = times[n];
+    for (size_t i = n; i-- > 0;) {
+        const bool skipped = times[i] == 0 || times[i] > end;
+        out[i] = skipped ? 0 : end - times[i];
+        if (!skipped) end = times[i];
+    }
+    memcpy(marks, times + n + 1, CUDA_MARKS * sizeof *marks);
+    return WEIR_OK;
+}
 
 static const float *logits(const backend *b, int i) {
     const cuda *c = cuda_of_const(b);

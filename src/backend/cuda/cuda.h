@@ -32,6 +32,7 @@ typedef struct cuda {
     unsigned barrier_count; /* arrivals at the grid barrier so far */
     char *host;             /* pinned: rows and wanted of a step, then logits */
     size_t rows_at, wanted_at, logits_at, host_bytes;
+    size_t staging_bytes;
     char *staging[CUDA_STAGINGS];      /* pinned; of weights, then of rows of the store */
     cuda_handle staged[CUDA_STAGINGS]; /* events: the copy out of it is done */
     backend_sizes sizes;
@@ -40,6 +41,12 @@ typedef struct cuda {
 
 /* Packs all matrices and copies them to their places. upload.c */
 weir_status cuda_upload_weights(cuda *c, const backend_options *o, weir_error *err);
+
+/* Has whole steps take the clock at every stage from now on.  cuda_stage_times gives the cycles of
+ * each stage of the last one, [layout.n_stages], and up to each mark; for bench/gpu.c. */
+void cuda_take_times(backend *b);
+weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t marks[CUDA_MARKS],
+                             weir_error *err);
 
 /* One launch of a kernel over the grid; together: all its blocks run at once. */
 weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, size_t shared_bytes,

@@ -8,9 +8,10 @@
 #include "base/arena.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
-enum { ALIGN = 256, RECORD_BYTES = 8 << 20, MIN_SLOTS = 2, GOOD_SLOTS = 4, MAX_SLOTS = 16 };
+enum { ALIGN = 256, RECORD_BYTES = 8 << 20, MIN_SLOTS = 2, GOOD_SLOTS = 3, MAX_SLOTS = 16 };
 
 _Static_assert((int)CUDA_KV_F32 == (int)WEIR_F32 && (int)CUDA_KV_F16 == (int)WEIR_F16 &&
                    (int)CUDA_KV_BF16 == (int)WEIR_BF16 && (int)CUDA_KV_INT8 == (int)WEIR_INT8,
@@ -18,6 +19,7 @@ _Static_assert((int)CUDA_KV_F32 == (int)WEIR_F32 && (int)CUDA_KV_F16 == (int)WEI
 _Static_assert((int)CUDA_SILU == (int)NN_SILU && (int)CUDA_GELU == (int)NN_GELU &&
                    (int)CUDA_GELU_TANH == (int)NN_GELU_TANH && (int)CUDA_RELU == (int)NN_RELU,
                "activations of stage.h and nn.h");
+_Static_assert(sizeof(cuda_stage) % 16 == 0, "stages are copied by 16 bytes");
 _Static_assert((int)CUDA_PLAIN == (int)PLAN_PLAIN && (int)CUDA_NORM == (int)PLAN_NORM &&
                    (int)CUDA_GATE == (int)PLAN_GATE && (int)CUDA_ACT == (int)PLAN_ACT,
                "prologues of stage.h and plan.h");
@@ -76,7 +78,6 @@ static void place_matrices(cuda_layout *l, weir_type wanted) {
         to->type = packed_type(p, root, wanted);
         to->is_owner = root == i;
         cuda_shape(&to->matrix, pack_format_of(to->type), m->rows, m->cols);
-        l->formats |= 1 << to->matrix.format;
         const size_t bytes = size_mul((size_t)to->matrix.n_tiles, (size_t)to->matrix.tile_bytes);
         to->matrix.tiles = to->is_owner ? place(l, m->name, bytes) : l->weights[root].matrix.tiles;
         to->matrix.bias = place_vector(l, "bias", m->bias, (size_t)m->rows * sizeof(float));
@@ -96,9 +97,20 @@ static cuda_tensor tensor_of(const cuda_layout *l, int t) {
     };
 }
 
+/* |x - mean| / deviation is at most sqrt(group). */
+static float most_of(const plan_norm *n) {
+    float weight = 0, bias = 0;
+    for (int i = 0; i < n->group; i++) {
+        weight = fmaxf(weight, fabsf(n->weight[i]));
+        if (n->bias) bias = fmaxf(bias, fabsf(n->bias[i]));
+    }
+    return sqrtf((float)n->group) * weight + bias;
+}
+
 static cuda_norm norm_of(cuda_layout *l, const plan_norm *n) {
     const size_t bytes = (size_t)n->group * sizeof(float);
-    return (cuda_norm){.weight = place_vector(l, "norm", n->weight, bytes),
+    return (cuda_norm){.most = most_of(n),
+                       .weight = place_vector(l, "norm", n->weight, bytes),
                        .bias = place_vector(l, "norm", n->bias, bytes),
                        .eps = n->eps,
                        .group = n->group,
@@ -117,6 +129,11 @@ static cuda_stage stage_of(cuda_layout *l, const plan_op *op) {
                     .act = (int)op->act,
                     .bound = op->bound};
     if (op->matrix >= 0) s.matrix = l->weights[op->matrix].matrix;
+    if (op->matrix >= 0) l->formats |= 1 << s.matrix.format;
+    if (op->kind == NN_GATE || op->kind == NN_ACTIVATE || op->prologue == PLAN_GATE ||
+        op->prologue == PLAN_ACT) {
+        l->acts |= 1 << op->act;
+    }
     if (op->kind == NN_NORMALIZE || (op->kind == NN_PROJECT && op->prologue == PLAN_NORM)) {
         s.norm = norm_of(l, &op->norm);
     }
@@ -135,6 +152,7 @@ static void make_stages(cuda_layout *l) {
         cuda_stage s = stage_of(l, &p->ops[i]);
         if (i == 0) s.barrier = 0;
         if (p->ops[i].kind == NN_ATTEND) {
+            l->stages[l->n_stages - 1].store_next = 1;
             l->stages[l->n_stages] = s;
             l->stages[l->n_stages++].kind = CUDA_STORE;
         }
@@ -153,7 +171,8 @@ static size_t input_bytes(const cuda_layout *l, int pass, int n_warps, int *sums
         depth = MAX_OF(depth, (size_t)m->n_blocks * (size_t)m->block_span);
     }
     const size_t hd = (size_t)p->attention.head_dim;
-    const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 2) * CUDA_HEADS * (hd + 2);
+    const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 1) * CUDA_HEADS * (hd + 2) +
+                        CUDA_HEADS * (size_t)l->world.max_splits + 1;
     *sums = (int)((depth / 32 + 1) * (size_t)pass * sizeof(float));
     return MAX_OF((size_t)pass * depth, look) * sizeof(float);
 }
@@ -162,25 +181,68 @@ static int up_to(size_t x, size_t unit) {
     return (int)((x + unit - 1) / unit * unit);
 }
 
+/* Weights on their way when rings of this slot size are full: chunks are whole blocks, and a slice
+ * ends with a shorter one.  Stages count by what they read. */
+static double in_flight(const cuda_layout *l, int slots, int slot_bytes) {
+    const plan *p = l->plan;
+    double sum = 0, all = 0;
+    for (int i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind != NN_PROJECT) continue;
+        const cuda_matrix *m = &l->weights[p->ops[i].matrix].matrix;
+        const int chunk = slot_bytes / m->block_bytes;
+        if (chunk == 0) return 0;
+        const int slice = MAX_OF(1, m->n_blocks / CUDA_SLICES);
+        const double bytes = (double)m->n_tiles * (double)m->tile_bytes;
+        const int chunks = (slice + chunk - 1) / chunk;
+        sum += bytes * slots * (double)slice / chunks * m->block_bytes;
+        all += bytes;
+    }
+    return sum / all;
+}
+
+/* The slot size that has most weights on their way; 0: not even the fewest slots fit. */
+static int choose_slot(const cuda_layout *l, size_t bytes, int n_warps, int least_slots) {
+    double most = 0;
+    int best = 0;
+    for (int slot = 1024; slot <= 12288; slot += 64) {
+        const size_t slots = bytes / ((size_t)n_warps * ((size_t)slot + sizeof(uint64_t)));
+        if (slots < (size_t)least_slots) break;
+        const double flying = in_flight(l, (int)MIN_OF(slots, MAX_SLOTS), slot);
+        if (flying < most * 1.02 || flying == 0) continue; /* fewer, larger copies when as good */
+        most = flying;
+        best = slot;
+    }
+    return best;
+}
+
 /* False when not even the fewest slots fit. */
 static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int least_slots) {
     cuda_shared *s = &l->world.shared;
     int sums;
     const size_t input = input_bytes(l, pass, n_warps, &sums);
-    const size_t parts = 2 * CUDA_SLICES * CUDA_TOKENS * CUDA_TILE * sizeof(float);
-    const size_t fixed = parts + input + (size_t)sums + 256 + 1024 + 4 * 128;
-    const size_t slot = (size_t)n_warps * (CUDA_SLOT + sizeof(uint64_t));
-    if (fixed >= bytes || (bytes - fixed) / slot < (size_t)least_slots) return false;
+    const size_t parts = 2 * (size_t)(n_warps * pass) * CUDA_SLICES * CUDA_TILE * sizeof(float);
+    const size_t tables = 2 * sizeof(cuda_stage) + (CUDA_MARKS + 1) * sizeof(uint64_t);
+    const size_t fixed = parts + input + (size_t)sums + 256 + tables + 1024 + 4 * 128;
+    if (fixed >= bytes) return false;
+    s->slot_bytes = choose_slot(l, bytes - fixed, n_warps, least_slots);
+    if (s->slot_bytes == 0) return false;
+    const size_t slot = (size_t)n_warps * ((size_t)s->slot_bytes + sizeof(uint64_t));
     s->slots = (int)MIN_OF((bytes - fixed) / slot, MAX_SLOTS);
     s->pass = pass;
-    s->parts = n_warps * s->slots * CUDA_SLOT;
+    s->parts = n_warps * s->slots * s->slot_bytes;
     s->input = s->parts + (int)parts;
     s->sums = s->input + up_to(input, 128);
     s->scales = s->sums + up_to((size_t)sums, 128);
     s->gates = s->scales + 256;
-    s->bytes = s->gates + up_to((size_t)n_warps * (size_t)s->slots * sizeof(uint64_t), 128);
+    s->stages = s->gates + up_to((size_t)n_warps * (size_t)s->slots * sizeof(uint64_t), 128);
+    s->marks = s->stages + (int)(2 * sizeof(cuda_stage));
+    s->bytes = s->stages + up_to(tables, 128);
     assert((size_t)s->bytes <= bytes);
     l->n_warps = n_warps;
+    for (int i = 0; i < l->plan->n_matrices; i++) {
+        cuda_matrix *m = &l->weights[i].matrix;
+        m->chunk_blocks = MAX_OF(1, s->slot_bytes / m->block_bytes); /* lookup alone: unused */
+    }
     return true;
 }
 
@@ -220,13 +282,24 @@ static void describe_store(cuda_layout *l, const kv_shape *kv) {
     w->n_heads = l->plan->attention.n_heads;
 }
 
-/* Splits of the window small enough that one row keeps all blocks busy about four times over. */
+/* How the keys of a row are cut: what takes least when one row has the whole GPU.  A split costs
+ * its keys and what KEYS_OF_A_SPLIT keys would; blocks take splits in turn. */
 static void choose_splits(cuda_layout *l, const kv_shape *kv, int n_blocks) {
+    enum { KEYS_OF_A_SPLIT = 96, UNIT = 8 };
     cuda_world *w = &l->world;
     const int share = w->n_heads / w->n_kv_heads;
-    const long long items = (long long)((share + CUDA_HEADS - 1) / CUDA_HEADS) * w->n_kv_heads;
-    const long long keys = items * (kv->ring + kv->pins) / (4LL * n_blocks);
-    w->split = (int)(MIN_OF(MAX_OF(keys, 1), 1024) + 31) / 32 * 32;
+    const int64_t items = (int64_t)((share + CUDA_HEADS - 1) / CUDA_HEADS) * w->n_kv_heads;
+    int64_t least = INT64_MAX;
+    for (int n = 1; n <= 256; n++) {
+        const int64_t keys = (kv->ring + n - 1) / n;
+        const int64_t rounded = MAX_OF((keys + UNIT - 1) / UNIT * UNIT, 2 * UNIT);
+        const int64_t splits = (kv->ring + rounded - 1) / rounded + 1; /* they begin anywhere */
+        const int64_t turns = (items * splits + n_blocks - 1) / n_blocks;
+        const int64_t cost = turns * (rounded + KEYS_OF_A_SPLIT);
+        if (cost >= least) continue;
+        least = cost;
+        w->split = (int)rounded;
+    }
     w->max_splits = MAX_OF((kv->pins + w->split - 1) / w->split, kv->ring / w->split + 2);
 }
 
@@ -235,8 +308,6 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     cuda_world *w = &l->world;
     const size_t rows = (size_t)p->max_rows, blocks = (size_t)device->n_blocks;
     const size_t phases = rows * (size_t)p->rope.pairs * sizeof(float);
-    describe_store(l, kv);
-    choose_splits(l, kv, device->n_blocks);
     w->pairs = p->rope.pairs;
     w->interleaved = p->rope.interleaved;
     w->magnitude = p->rope.magnitude;
@@ -249,12 +320,14 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     w->rows = place(l, "rows", rows * sizeof(cuda_row));
     w->wanted = place(l, "wanted", (size_t)p->max_wanted * sizeof(int));
     w->barrier = place(l, "barrier", sizeof(unsigned));
+    l->times = place(l, "times", (2 * (size_t)p->n_ops + 2 + CUDA_MARKS) * sizeof(uint64_t));
     w->tickets = place(l, "tickets", blocks * sizeof(unsigned));
     const size_t partial = CUDA_HEADS * (size_t)(w->head_dim + 2) * sizeof(float);
     w->partials =
         place(l, "partial sums", size_mul(size_mul(blocks, (size_t)w->max_splits), partial));
-    l->record_bytes = MAX_OF((size_t)RECORD_BYTES,
-                             MAX_OF(kv_row_bytes(&l->kv, false), kv_row_bytes(&l->kv, true)));
+    const size_t row = MAX_OF(kv_row_bytes(&l->kv, false), kv_row_bytes(&l->kv, true));
+    const size_t all = size_mul(row, (size_t)MAX_OF(kv->ring, kv->pins));
+    l->record_bytes = MAX_OF(row, MIN_OF(all, (size_t)RECORD_BYTES));
     l->record = place(l, "rows on their way", l->record_bytes);
 }
 
@@ -284,6 +357,8 @@ static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *d
     const cuda_address stages = place(l, "stages", (2 * (size_t)p->n_ops + 1) * sizeof(cuda_stage));
     l->arena_at = place(l, "activations", p->arena_bytes);
     place_matrices(l, o->weights);
+    describe_store(l, kv);
+    choose_splits(l, kv, device->n_blocks);
     WEIR_TRY(arrange_shared(l, device, n_threads, err));
     place_work(l, kv, device);
     make_stages(l);

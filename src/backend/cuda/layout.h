@@ -44,8 +44,10 @@ typedef struct cuda_layout {
     int n_regions, n_uploads, n_stages;
     int most_regions, most_uploads;
     int n_warps;                   /* of a block of `walk` */
+    int acts;                      /* bits of nn_act that some stage has */
     int formats;                   /* bits of cuda_format that some stage has */
     cuda_world world;              /* what is the same in every step */
+    cuda_address times;            /* of stages, when they are measured */
     cuda_address arena_at, record; /* activations; a row of the store on its way */
     size_t record_bytes;
     kv_store kv; /* sizes; no data */

@@ -43,7 +43,6 @@ void cuda_shape(cuda_matrix *out, pack_format format, int rows, int cols) {
     out->n_tiles = (rows - 1) / CUDA_TILE + 1;
     out->n_blocks = (cols - 1) / blocks[format].span + 1;
     out->tile_bytes = (cuda_address)out->n_blocks * (cuda_address)blocks[format].bytes;
-    out->chunk_blocks = CUDA_SLOT / blocks[format].bytes;
 }
 
 /* Word of a panel's unit for word w of lane l: rows l / 4 and + 8, c = l % 4. */

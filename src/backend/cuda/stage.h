@@ -21,8 +21,8 @@ enum {
     CUDA_SLICES = 8,    /* parts of k whose sums are made apart and added in order         */
     CUDA_TOKENS = 4,    /* tokens of one pass of `walk`: a token takes two columns of a
                            matrix instruction that has eight                               */
-    CUDA_SLOT = 4608,   /* bytes of a slot of a warp's ring of weights                     */
-    CUDA_HEADS = 4,     /* query heads that look at the same keys together                 */
+    CUDA_HEADS = 4,     /* query heads that look at the same keys together, at most        */
+    CUDA_MARKS = 15,    /* places in the code whose time is added up                       */
     CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
 };
 
@@ -70,8 +70,8 @@ typedef struct cuda_matrix {
 typedef struct cuda_norm {
     cuda_address weight, bias; /* [group] float; bias may be 0 */
     float eps;
+    float most; /* that |y| can be */
     int group, is_layer;
-    int unused;
 } cuda_norm;
 
 typedef struct cuda_stage {
@@ -83,25 +83,32 @@ typedef struct cuda_stage {
     int prologue, act;
     int layer;
     float scale, bound;
-    int unused;
+    int store_next; /* the next stage is CUDA_STORE, which is left out when rows are alone */
 } cuda_stage;
 
-typedef struct cuda_row { /* a batch_row */
+typedef struct cuda_row { /* a batch_row, and what attention needs to know of it */
     unsigned long long pos;
+    unsigned long long first; /* where the stretch of its oldest recent key begins */
     int token, slot;
     int p, pins, recent, is_pin;
+    int at;            /* row of the ring (or pin) where its key lies */
+    int n_splits, own; /* splits of its keys; the one that has its own key */
+    int unused;
 } cuda_row;
 
 /* Where things lie in a block's shared memory: the warps' rings from 0, then these. */
 typedef struct cuda_shared {
-    int parts;  /* [2][warps][CUDA_TOKENS][CUDA_TILE] float: sums of the slices        */
+    int parts;  /* [2][warps tiles][CUDA_SLICES][pass][CUDA_TILE] float: sums of slices */
     int input;  /* inputs of a pass; attention's queries and sums                      */
     int sums;   /* [groups of 32][CUDA_TOKENS] float, of inputs                        */
     int scales; /* [CUDA_TOKENS] float, of inputs; then [warps] float for reductions   */
     int gates;  /* [warps][slots] mbarriers                                            */
+    int stages; /* [2] cuda_stage: the one that runs and the next                      */
+    int marks;  /* [CUDA_MARKS + 1] 64 bit, when times are taken                       */
     int bytes;
-    int slots; /* of each warp's ring */
-    int pass;  /* tokens of a pass, at most CUDA_TOKENS */
+    int slots, slot_bytes; /* of each warp's ring */
+    int pass;              /* tokens of a pass, at most CUDA_TOKENS */
+    int unused;
 } cuda_shared;
 
 typedef struct cuda_world { /* the argument of every kernel */
@@ -133,6 +140,9 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_address ready;        /* [depth / 16][n][16] words: inputs of `tiles`, made by `prepare` */
     cuda_address ready_sums;   /* [depth / 32][n] float */
     cuda_address ready_scales; /* [n] float */
+
+    cuda_address times; /* [n_stages + 1] clock of block 0 when a stage begins, then [CUDA_MARKS]
+                           cycles up to each mark; 0: not taken */
 
     cuda_shared shared;
 } cuda_world;

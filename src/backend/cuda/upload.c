@@ -91,7 +91,7 @@ static weir_status upload_matrix(cuda *c, team *members, upload *u, progress *al
                                  weir_error *err) {
     cuda_device *d = &c->device;
     const cuda_matrix *m = &u->to->matrix;
-    const int most = (int)(CUDA_STAGING_BYTES / m->tile_bytes);
+    const int most = (int)MIN_OF(c->staging_bytes / m->tile_bytes, 1 << 20);
     if (most == 0) {
         return weir_fail(err, WEIR_ERR_MODEL, "%s: rows of %d weights are too long for a GPU",
                          u->source->name, m->cols);

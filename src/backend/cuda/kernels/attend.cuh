@@ -8,24 +8,32 @@
  * Up to CUDA_HEADS query heads of one K/V head look at its keys together.  The keys of a row are
  * cut at fixed places, whatever the batch: split i has pins [i * split, ..) and the recent keys
  * whose stream position lies in the i-th stretch of `split` positions.  A split's keys are dealt
- * to the warps, each keeps a running softmax, the warps' are merged in order, and the splits' are
- * merged in order: by the same block when there are rows enough to keep all blocks busy, by the
- * block that comes last otherwise.  So a row's result has the same bits either way.
+ * to the warps, KEYS at a time, and each warp keeps a running softmax; the warps' are merged in
+ * order, and the splits' are merged in order at last: by the block that made them all when there
+ * are rows enough to keep all blocks busy, by the block that comes last otherwise.  So a row's
+ * result has the same bits either way.
  *
  * Moves each key and value once per row and group of heads: for one token the bytes of the window.
  * Shared memory: queries twice, the warps' sums.  CPU twin: cpu/attend.c.
- * Test: tests/backend/test_cuda_attend.c.
+ * Test: tests/backend/test_cuda.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-enum { KEYS = 4 }; /* that a warp has in flight */
+enum { KEYS = 8 }; /* that a warp has in flight */
+
+#ifndef WEIR_HEADS
+    #define WEIR_HEADS CUDA_HEADS /* query heads of an item at most */
+#endif
 
 #define NO_SCORE (-3.0e38f)
 
-typedef struct look { /* a warp at the keys of a split: running softmax of each head */
-    float most[CUDA_HEADS], total[CUDA_HEADS];
-    float sum[CUDA_HEADS][WEIR_LANE_PAIRS][2];
+/* A warp at the keys of a split: running softmax of each head.  Lane l keeps the score of key l / 4
+ * of a batch for one head, head l % 4 (of four heads), l % 4 / 2 (of two) or 0. */
+typedef struct look {
+    float q[WEIR_HEADS][WEIR_LANE_PAIRS][2];   /* of the pins or of the ring */
+    float sum[WEIR_HEADS][WEIR_LANE_PAIRS][2]; /* of weighted values */
+    float most, total;                         /* total: of this lane's keys */
 } look;
 
 typedef struct attend_item { /* one row, some heads of one K/V head */
@@ -37,25 +45,27 @@ typedef struct attend_item { /* one row, some heads of one K/V head */
 
 /* In shared memory; layout.c counts the bytes. */
 typedef struct attend_space {
-    float *q_pos, *q_pin; /* [CUDA_HEADS][hd] */
-    float *warps;         /* [warps][CUDA_HEADS][hd + 2]: sums, most, total */
-    float *split;         /* [CUDA_HEADS][hd + 2]: the warps merged */
-    float *all;           /* [CUDA_HEADS][hd + 2]: the splits merged */
+    float *q_pos, *q_pin; /* [WEIR_HEADS][hd] */
+    float *warps;         /* [warps][WEIR_HEADS][hd + 2]: sums, most, total */
+    float *split;         /* [WEIR_HEADS][hd + 2]: the warps merged */
+    float *weights;       /* [WEIR_HEADS][max_splits] */
+    int *is_last;
 } attend_space;
 
 DEVICE attend_space attend_space_of(const cuda_world *w) {
     const int hd = WEIR_HEAD_DIM(w);
     attend_space out;
     out.q_pos = (float *)(shared_bytes + w->shared.input);
-    out.q_pin = out.q_pos + CUDA_HEADS * hd;
-    out.warps = out.q_pin + CUDA_HEADS * hd;
-    out.split = out.warps + N_WARPS * CUDA_HEADS * (hd + 2);
-    out.all = out.split + CUDA_HEADS * (hd + 2);
+    out.q_pin = out.q_pos + WEIR_HEADS * hd;
+    out.warps = out.q_pin + WEIR_HEADS * hd;
+    out.split = out.warps + N_WARPS * WEIR_HEADS * (hd + 2);
+    out.weights = out.split + WEIR_HEADS * (hd + 2);
+    out.is_last = (int *)(out.weights + WEIR_HEADS * w->max_splits);
     return out;
 }
 
 DEVICE int groups_of_heads(const cuda_world *w) { /* of one K/V head */
-    return (w->n_heads / w->n_kv_heads + CUDA_HEADS - 1) / CUDA_HEADS;
+    return (w->n_heads / w->n_kv_heads + WEIR_HEADS - 1) / WEIR_HEADS;
 }
 
 DEVICE attend_item attend_item_of(const cuda_world *w, int i) {
@@ -64,19 +74,9 @@ DEVICE attend_item attend_item_of(const cuda_world *w, int i) {
     out.r = i / (groups * w->n_kv_heads);
     out.row = (const cuda_row *)w->rows + out.r;
     out.kv_head = i / groups % w->n_kv_heads;
-    out.head = out.kv_head * share + i % groups * CUDA_HEADS;
-    out.heads = share - i % groups * CUDA_HEADS;
-    if (out.heads > CUDA_HEADS) out.heads = CUDA_HEADS;
-    out.n_splits = (out.row->pins + w->split - 1) / w->split;
-    out.own = out.n_splits - 1; /* of a pinned row */
-    out.first_stretch = 0;
-    if (out.row->recent > 0) {
-        const u64 oldest = out.row->pos - (u64)(out.row->recent - 1);
-        out.first_stretch = oldest / (u64)w->split;
-        const int stretches = (int)(out.row->pos / (u64)w->split - out.first_stretch) + 1;
-        out.own = stretches - 1;
-        if (stretches > out.n_splits) out.n_splits = stretches;
-    }
+    out.head = out.kv_head * share + i % groups * WEIR_HEADS;
+    out.heads = share - i % groups * WEIR_HEADS;
+    if (out.heads > WEIR_HEADS) out.heads = WEIR_HEADS;
     return out;
 }
 
@@ -84,7 +84,7 @@ DEVICE void load_queries(const cuda_world *w, const cuda_stage *s, const attend_
                          const attend_space *to) {
     const int hd = WEIR_HEAD_DIM(w);
     const u64 phase = (u64)item->r * (u64)w->pairs;
-    for (int i = THREAD; i < CUDA_HEADS * hd; i += N_THREADS) {
+    UNROLL_4 for (int i = THREAD; i < WEIR_HEADS * hd; i += N_THREADS) {
         const int head = i / hd, d = i % hd;
         float pos = 0, pin = 0;
         if (head < item->heads) {
@@ -106,135 +106,166 @@ typedef struct key_run {
     float distance;
 } key_run;
 
+typedef struct key_batch { /* KEYS keys and values on their way to a warp */
+    u32 keys[KEYS][WEIR_LANE_PAIRS][2], values[KEYS][WEIR_LANE_PAIRS][2];
+} key_batch;
+
+DEVICE int row_of_key(const key_run *run, int key) {
+    const int row = run->at + key;
+    return row >= run->wrap ? row - run->wrap : row;
+}
+
+/* Keys i, i + warps, ... of a run: all loads before the first use.  Zeros where there is none. */
+DEVICE void load_keys(const cuda_world *w, const key_run *run, int i, key_batch *b) {
+    const int hd = WEIR_HEAD_DIM(w);
+    UNROLL for (int u = 0; u < KEYS; u++) {
+        const int key = i + u * N_WARPS;
+        const u64 at = (u64)row_of_key(run, key) * (u64)hd;
+        UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
+            const int pair = LANE + 32 * e;
+            b->keys[u][e][0] = b->keys[u][e][1] = b->values[u][e][0] = b->values[u][e][1] = 0;
+            if (key >= run->n || 2 * pair >= hd) continue;
+            load_pair(&run->keys, at, pair, b->keys[u][e]);
+            load_pair(&run->values, at, pair, b->values[u][e]);
+        }
+    }
+}
+
+/* Halves 2 * half values: lanes with bit `mask` go on with the upper ones, the others with the
+ * lower, each pair of lanes having added what it gave. */
+DEVICE void fold(float *v, int half, int mask) {
+    const bool is_upper = LANE & mask;
+    UNROLL for (int i = 0; i < half; i++) {
+        const float given = is_upper ? v[i] : v[i + half];
+        v[i] = (is_upper ? v[i + half] : v[i]) + shuffle_xor(given, mask);
+    }
+}
+
+/* Sums n values (8, 16 or 32) over the lanes of a warp; lane l gets that of value l / (32 / n). */
+DEVICE float sum_many(float *v, int n) {
+    if (n == 32) fold(v, 16, 16);
+    if (n >= 16) fold(v, 8, n == 32 ? 8 : 16);
+    fold(v, 4, n == 32 ? 4 : n == 16 ? 8 : 16);
+    fold(v, 2, n == 32 ? 2 : n == 16 ? 4 : 8);
+    fold(v, 1, n == 32 ? 1 : n == 16 ? 2 : 4);
+    if (n == 8) v[0] += shuffle_xor(v[0], 2);
+    if (n <= 16) v[0] += shuffle_xor(v[0], 1);
+    return v[0];
+}
+
+/* The lane that has the score of key u for head h. */
+DEVICE int lane_of(int u, int h) {
+    return u * 4 + h * (4 / WEIR_HEADS);
+}
+
 DEVICE float key_scale(const store_rows *rows, int at) {
     return rows->type == CUDA_KV_INT8 ? load_float(rows->scales + at) : 1.0f;
 }
 
-/* Up to KEYS keys: their scores, then what they add. i: the first one's index in the run. */
-DEVICE void look_at_keys(const cuda_world *w, const attend_item *item, const key_run *run,
-                         const float *q, int i, look *l) {
-    const int hd = WEIR_HEAD_DIM(w);
-    float kept[KEYS][WEIR_LANE_PAIRS][2], score[KEYS][CUDA_HEADS];
-    int at[KEYS];
-    UNROLL for (int u = 0; u < KEYS; u++) {
-        const int key = i + u * N_WARPS;
-        at[u] = -1;
-        if (key >= run->n) continue;
-        at[u] = run->at + key >= run->wrap ? run->at + key - run->wrap : run->at + key;
+/* Up to KEYS keys; i: the first one's index in the run. */
+DEVICE void look_at_keys(const cuda_world *w, const attend_item *item, const key_run *run, int i,
+                         look *l) {
+    const int key = i + LANE / 4 * N_WARPS, head = LANE % 4 / (4 / WEIR_HEADS);
+    const bool is_mine = key < run->n && head < item->heads;
+    float dots[KEYS * WEIR_HEADS];
+    key_batch b;
+    load_keys(w, run, i, &b);
+    UNROLL for (int u = 0; u < KEYS * WEIR_HEADS; u++) {
+        dots[u] = 0;
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-            const int pair = LANE + 32 * e;
-            if (2 * pair < hd) store_pair(&run->keys, (u64)at[u] * (u64)hd, pair, kept[u][e]);
+            float k[2];
+            read_pair(run->keys.type, b.keys[u / WEIR_HEADS][e], k);
+            const float *q = l->q[u % WEIR_HEADS][e];
+            dots[u] += q[0] * k[0] + q[1] * k[1];
         }
     }
-    UNROLL for (int u = 0; u < KEYS; u++) {
-        const float scale = at[u] < 0 ? 0 : key_scale(&run->keys, at[u]);
-        UNROLL for (int h = 0; h < CUDA_HEADS; h++) {
-            float dot = 0;
-            if (h >= item->heads || at[u] < 0) {
-                score[u][h] = NO_SCORE;
-                continue;
-            }
-            UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-                const int d = 2 * (LANE + 32 * e);
-                if (d < hd)
-                    dot += q[h * hd + d] * kept[u][e][0] + q[h * hd + d + 1] * kept[u][e][1];
-            }
-            score[u][h] = warp_sum(dot) * scale;
-            if (w->alibi) {
-                const float slope = ((const float *)w->alibi)[item->head + h];
-                score[u][h] -= slope * (run->distance - (float)(i + u * N_WARPS));
-            }
+    float score = sum_many(dots, KEYS * WEIR_HEADS);
+    if (is_mine) {
+        score *= key_scale(&run->keys, row_of_key(run, key));
+        if (w->alibi) {
+            const float slope = ((const float *)w->alibi)[item->head + head];
+            score -= slope * (run->distance - (float)key);
         }
+    } else {
+        score = NO_SCORE;
     }
-    UNROLL for (int h = 0; h < CUDA_HEADS; h++) {
-        float most = l->most[h];
-        UNROLL for (int u = 0; u < KEYS; u++) most = fmaxf(most, score[u][h]);
-        const float fade = expf(l->most[h] - most);
-        l->most[h] = most;
-        l->total[h] *= fade;
-        UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-            l->sum[h][e][0] *= fade;
-            l->sum[h][e][1] *= fade;
-        }
-        UNROLL for (int u = 0; u < KEYS; u++) {
-            score[u][h] = score[u][h] > NO_SCORE ? expf(score[u][h] - most) : 0;
-            l->total[h] += score[u][h];
-        }
+    float most = fmaxf(l->most, score);
+    UNROLL for (int mask = 16; mask >= 4; mask /= 2) most = fmaxf(most, shuffle_xor(most, mask));
+    const float fade = exponential(l->most - most);
+    float weight = is_mine ? exponential(score - most) : 0;
+    l->most = most;
+    l->total = l->total * fade + weight;
+    if (is_mine) weight *= key_scale(&run->values, row_of_key(run, key));
+    UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
+        const float f = shuffle_from(fade, lane_of(0, h));
+        UNROLL for (int e = 0; e < WEIR_LANE_PAIRS * 2; e++) l->sum[h][e / 2][e % 2] *= f;
     }
-    UNROLL for (int u = 0; u < KEYS; u++) {
-        if (at[u] < 0) continue;
-        const float scale = key_scale(&run->values, at[u]);
+    UNROLL for (int u = 0; u < KEYS * WEIR_HEADS; u++) {
+        const float f = shuffle_from(weight, lane_of(u / WEIR_HEADS, u % WEIR_HEADS));
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-            const int pair = LANE + 32 * e;
             float v[2];
-            if (2 * pair >= hd) continue;
-            store_pair(&run->values, (u64)at[u] * (u64)hd, pair, v);
-            UNROLL for (int h = 0; h < CUDA_HEADS; h++) {
-                l->sum[h][e][0] += score[u][h] * scale * v[0];
-                l->sum[h][e][1] += score[u][h] * scale * v[1];
-            }
+            read_pair(run->values.type, b.values[u / WEIR_HEADS][e], v);
+            l->sum[u % WEIR_HEADS][e][0] += f * v[0];
+            l->sum[u % WEIR_HEADS][e][1] += f * v[1];
         }
     }
 }
 
 DEVICE void look_at_run(const cuda_world *w, const attend_item *item, const key_run *run,
                         const float *q, look *l) {
-    for (int i = WARP; i < run->n; i += KEYS * N_WARPS) look_at_keys(w, item, run, q, i, l);
+    const int hd = WEIR_HEAD_DIM(w);
+    UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
+        UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
+            const int d = 2 * (LANE + 32 * e);
+            l->q[h][e][0] = d < hd ? q[h * hd + d] : 0;
+            l->q[h][e][1] = d < hd ? q[h * hd + d + 1] : 0;
+        }
+    }
+    for (int i = WARP; i < run->n; i += KEYS * N_WARPS) look_at_keys(w, item, run, i, l);
 }
 
-/* Pins and recent keys of split i. */
-DEVICE void look_at_split(const cuda_world *w, const cuda_stage *s, const attend_item *item,
-                          const attend_space *space, int i, look *l) {
+/* The pins of split i; none: n is 0. */
+DEVICE key_run pins_of(const cuda_world *w, const cuda_stage *s, const attend_item *item, int i) {
     const cuda_row *row = item->row;
     key_run run;
-    if (i * w->split < row->pins) {
-        run.keys = store_of(w, row->slot, s->layer, true, 0, item->kv_head);
-        run.values = store_of(w, row->slot, s->layer, true, 1, item->kv_head);
-        run.at = i * w->split;
-        run.wrap = 0x7fffffff;
-        run.n = row->pins - run.at < w->split ? row->pins - run.at : w->split;
-        run.distance = (float)(row->p - run.at);
-        look_at_run(w, item, &run, space->q_pin, l);
-    }
-    if (row->recent == 0) return;
-    const u64 oldest = row->pos - (u64)(row->recent - 1), stretch = item->first_stretch + (u64)i;
-    u64 from = stretch * (u64)w->split, to = from + (u64)(w->split - 1); /* both seen */
-    if (stretch > row->pos / (u64)w->split) return;
-    if (from < oldest) from = oldest;
-    if (to > row->pos || to < from) to = row->pos;
-    run.keys = store_of(w, row->slot, s->layer, false, 0, item->kv_head);
-    run.values = store_of(w, row->slot, s->layer, false, 1, item->kv_head);
-    run.at = (int)(from % (u64)w->ring);
-    run.wrap = w->ring;
-    run.n = (int)(to - from) + 1;
-    run.distance = (float)(row->pos - from);
-    look_at_run(w, item, &run, space->q_pos, l);
+    run.keys = store_of(w, row->slot, s->layer, true, 0, item->kv_head);
+    run.values = store_of(w, row->slot, s->layer, true, 1, item->kv_head);
+    run.at = i * w->split;
+    run.wrap = 0x7fffffff;
+    run.n = row->pins - run.at < w->split ? row->pins - run.at : w->split;
+    run.distance = (float)(row->p - run.at);
+    return run;
 }
 
-/* all = all merged with one more: rows of hd sums, most, total; the whole block.  A thread has a
- * feature; most and total are written when all have read them. */
-DEVICE void merge(const cuda_world *w, int heads, const float *more, float *all, bool is_first) {
-    const int hd = WEIR_HEAD_DIM(w), row = hd + 2;
-    for (int i = THREAD; i < heads * hd; i += N_THREADS) {
-        const int h = i / hd * row;
-        const float a = is_first ? NO_SCORE : all[h + hd], b = more[h + hd], most = fmaxf(a, b);
-        const float sum = more[h + i % hd] * expf(b - most);
-        all[h + i % hd] = is_first ? sum : all[h + i % hd] * expf(a - most) + sum;
+/* The recent keys of split i. */
+DEVICE key_run recent_of(const cuda_world *w, const cuda_stage *s, const attend_item *item, int i) {
+    const cuda_row *row = item->row;
+    const u64 oldest = row->pos - (u64)(row->recent - 1);
+    u64 from = row->first + (u64)i * (u64)w->split, to = from + (u64)(w->split - 1); /* both seen */
+    if (i == 0) from = oldest;
+    if (i == row->own) to = row->pos;
+    key_run run;
+    run.keys = store_of(w, row->slot, s->layer, false, 0, item->kv_head);
+    run.values = store_of(w, row->slot, s->layer, false, 1, item->kv_head);
+    run.at = row->at - (int)(row->pos - from);
+    if (run.at < 0) run.at += w->ring;
+    run.wrap = w->ring;
+    run.n = row->recent > 0 && i <= row->own ? (int)(to - from) + 1 : 0;
+    run.distance = (float)(row->pos - from);
+    return run;
+}
+
+DEVICE void look_at_split(const cuda_world *w, const cuda_stage *s, const attend_item *item,
+                          const attend_space *space, int i, look *l) {
+    for (int part = 0; part < 2; part++) { /* a loop, so that the code is there once */
+        const key_run run = part ? recent_of(w, s, item, i) : pins_of(w, s, item, i);
+        if (run.n > 0) look_at_run(w, item, &run, part ? space->q_pos : space->q_pin, l);
     }
-    block_sync();
-    for (int i = THREAD; i < heads; i += N_THREADS) {
-        const int h = i * row;
-        const float a = is_first ? NO_SCORE : all[h + hd], b = more[h + hd], most = fmaxf(a, b);
-        const float total = more[h + hd + 1] * expf(b - most);
-        all[h + hd + 1] = is_first ? total : all[h + hd + 1] * expf(a - most) + total;
-        all[h + hd] = most;
-    }
-    block_sync();
 }
 
 /* The warps' sums to out, in their order.  out is none of theirs. */
 DEVICE void merge_warps(const cuda_world *w, int heads, const float *warps, float *out) {
-    const int hd = WEIR_HEAD_DIM(w), row = hd + 2, step = CUDA_HEADS * row;
+    const int hd = WEIR_HEAD_DIM(w), row = hd + 2, step = WEIR_HEADS * row;
     for (int i = THREAD; i < heads * (hd + 1); i += N_THREADS) {
         const int head = i / (hd + 1) * row, d = i % (hd + 1);
         const int from = d == hd ? hd + 1 : d; /* the last adds the totals */
@@ -243,7 +274,8 @@ DEVICE void merge_warps(const cuda_world *w, int heads, const float *warps, floa
             most = fmaxf(most, warps[warp * step + head + hd]);
         }
         for (int warp = 0; warp < N_WARPS; warp++) {
-            sum += warps[warp * step + head + from] * expf(warps[warp * step + head + hd] - most);
+            sum += warps[warp * step + head + from] *
+                   exponential(warps[warp * step + head + hd] - most);
         }
         out[head + from] = sum;
         if (d == hd) out[head + hd] = most;
@@ -256,64 +288,79 @@ DEVICE void attend_split(const cuda_world *w, const cuda_stage *s, const attend_
                          const attend_space *space, int i) {
     const int hd = WEIR_HEAD_DIM(w), row = hd + 2;
     look l;
-    UNROLL for (int h = 0; h < CUDA_HEADS; h++) {
-        l.most[h] = NO_SCORE;
-        l.total[h] = 0;
+    l.most = NO_SCORE;
+    l.total = 0;
+    UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS * 2; e++) l.sum[h][e / 2][e % 2] = 0;
     }
     look_at_split(w, s, item, space, i, &l);
-    float *mine = space->warps + WARP * CUDA_HEADS * row;
+    UNROLL for (int mask = 16; mask >= 4; mask /= 2) l.total += shuffle_xor(l.total, mask);
+    float *mine = space->warps + WARP * WEIR_HEADS * row;
     block_sync(); /* the split before has been merged */
-    UNROLL for (int h = 0; h < CUDA_HEADS; h++) {
+    UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
             const int d = 2 * (LANE + 32 * e);
             if (d >= hd) continue;
             mine[h * row + d] = l.sum[h][e][0];
             mine[h * row + d + 1] = l.sum[h][e][1];
         }
-        if (LANE == 0) mine[h * row + hd] = l.most[h];
-        if (LANE == 0) mine[h * row + hd + 1] = l.total[h];
+        if (LANE != lane_of(0, h)) continue;
+        mine[h * row + hd] = l.most;
+        mine[h * row + hd + 1] = l.total;
     }
     block_sync();
     merge_warps(w, item->heads, space->warps, space->split);
 }
 
-DEVICE void put_result(const cuda_world *w, const cuda_stage *s, const attend_item *item,
-                       const float *all) {
-    const int hd = WEIR_HEAD_DIM(w), row = hd + 2;
+/* What the splits of an item made, [n_splits][WEIR_HEADS][hd + 2] past the first-level cache, to
+ * the result; the whole block.  */
+DEVICE void merge_splits(const cuda_world *w, const cuda_stage *s, const attend_item *item,
+                         const attend_space *space, const float *partials) {
+    const int hd = WEIR_HEAD_DIM(w), row = hd + 2, n = item->row->n_splits, step = WEIR_HEADS * row;
+    for (int h = WARP; h < item->heads; h += N_WARPS) {
+        float most = NO_SCORE, total = 0;
+        float *weights = space->weights + h * w->max_splits;
+        for (int i = LANE; i < n; i += 32)
+            most = fmaxf(most, load_float(partials + i * step + h * row + hd));
+        most = warp_max(most);
+        for (int i = LANE; i < n; i += 32) {
+            const float weight = exponential(load_float(partials + i * step + h * row + hd) - most);
+            weights[i] = weight;
+            total += weight * load_float(partials + i * step + h * row + hd + 1);
+        }
+        total = warp_sum(total);
+        warp_sync();
+        for (int i = LANE; i < n; i += 32) weights[i] /= total;
+    }
+    block_sync();
     for (int i = THREAD; i < item->heads * hd; i += N_THREADS) {
-        const int h = i / hd * row;
-        row_of(&s->out, item->r)[item->head * hd + i] = all[h + i % hd] / all[h + hd + 1];
+        const int h = i / hd;
+        const float *weights = space->weights + h * w->max_splits;
+        const float *from = partials + h * row + i % hd;
+        float sum = 0;
+        UNROLL_8 for (int k = 0; k < n; k++) sum += weights[k] * load_float(from + k * step);
+        row_of(&s->out, item->r)[item->head * hd + i] = sum;
     }
 }
 
-/* The last block to come merges the splits of an item. */
-DEVICE void merge_splits(const cuda_world *w, const cuda_stage *s, const attend_item *item,
-                         const attend_space *space, int number, int split) {
-    const int floats = CUDA_HEADS * (WEIR_HEAD_DIM(w) + 2);
-    float *partials = (float *)w->partials + (u64)number * (u64)w->max_splits * (u64)floats;
-    unsigned *ticket = (unsigned *)w->tickets + number;
-    int *is_last = (int *)space->q_pos; /* the queries are not needed any more */
-    for (int i = THREAD; i < floats; i += N_THREADS) {
-        partials[(u64)split * (u64)floats + (u64)i] = space->split[i];
+/* space->split to a place in memory where other blocks can read it. */
+DEVICE void put_split(const cuda_world *w, const attend_space *space, float *to) {
+    for (int i = THREAD; i < WEIR_HEADS * (WEIR_HEAD_DIM(w) + 2); i += N_THREADS) {
+        to[i] = space->split[i];
     }
-    memory_fence();
+}
+
+/* Says that a split of item `number` is there; true for the block that comes last. */
+DEVICE bool is_last_split(const cuda_world *w, const attend_item *item, const attend_space *space,
+                          int number) {
+    unsigned *ticket = (unsigned *)w->tickets + number;
     block_sync();
     if (THREAD == 0) {
-        *is_last = take_ticket(ticket) == (unsigned)item->n_splits - 1;
-        if (*is_last) *ticket = 0;
+        *space->is_last = take_ticket(ticket) == (unsigned)item->row->n_splits - 1;
+        if (*space->is_last) *ticket = 0;
     }
     block_sync();
-    if (!*is_last) return;
-    memory_fence();
-    for (int i = 0; i < item->n_splits; i++) {
-        for (int k = THREAD; k < floats; k += N_THREADS) {
-            space->split[k] = load_float(partials + (u64)i * (u64)floats + (u64)k);
-        }
-        block_sync();
-        merge(w, item->heads, space->split, space->all, i == 0);
-    }
-    put_result(w, s, item, space->all);
+    return *space->is_last;
 }
 
 DEVICE void attend(const cuda_world *w, const cuda_stage *s) {
@@ -321,26 +368,33 @@ DEVICE void attend(const cuda_world *w, const cuda_stage *s) {
     const int items = w->n * w->n_kv_heads * groups_of_heads(w);
     const bool is_split = items < N_BLOCKS;
     const int units = is_split ? items * w->max_splits : items;
+    const int floats = WEIR_HEADS * (WEIR_HEAD_DIM(w) + 2);
     for (int unit = BLOCK; unit < units; unit += N_BLOCKS) {
         const int number = is_split ? unit / w->max_splits : unit;
         const int split = is_split ? unit % w->max_splits : 0;
         const attend_item item = attend_item_of(w, number);
-        if (split >= item.n_splits) continue;
+        if (split >= item.row->n_splits) continue;
+        float *partials = (float *)w->partials +
+                          (u64)(is_split ? number : BLOCK) * (u64)w->max_splits * (u64)floats;
         block_sync(); /* shared memory is free */
         load_queries(w, s, &item, &space);
-        if (w->alone && WARP == 0 && (!is_split || split == item.own)) {
-            store_row(w, s, item.r, item.kv_head);
+        if (w->alone && (!is_split || split == item.row->own)) {
+            for (int is_v = WARP; is_v < 2; is_v += N_WARPS) {
+                store_row(w, s, item.r, item.kv_head, is_v);
+            }
         }
         block_sync();
-        if (is_split) {
-            attend_split(w, s, &item, &space, split);
-            merge_splits(w, s, &item, &space, number, split);
-            continue;
-        }
-        for (int i = 0; i < item.n_splits; i++) {
+        take_mark(w, 6);
+        for (int i = split; i < (is_split ? split + 1 : item.row->n_splits); i++) {
             attend_split(w, s, &item, &space, i);
-            merge(w, item.heads, space.split, space.all, i == 0);
+            take_mark(w, 7);
+            put_split(w, &space, partials + (u64)i * (u64)floats);
         }
-        put_result(w, s, &item, space.all);
+        const bool is_merging = !is_split || is_last_split(w, &item, &space, number);
+        take_mark(w, 8);
+        if (!is_merging) continue;
+        block_sync();
+        merge_splits(w, s, &item, &space, partials);
+        take_mark(w, 9);
     }
 }

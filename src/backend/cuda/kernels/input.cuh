@@ -8,9 +8,12 @@
  *       F32                      v as 16 floats
  *   sums [depth / 32][stride]    of scale * v over 32 k, for formats with minima
  *
- * A block makes one token at a time: values go to their place as floats, then each group of 16 is
- * turned into halves where it lies.  Sums of a row are made in a fixed order, so a token's input
- * has the same bits whoever makes it and whatever n is.
+ * What a norm can give is bounded by sqrt(cols) and its largest weight, so its scale is known when
+ * the model opens.
+ *
+ * A block makes one token at a time: values go to their place as floats, many loads in flight, then
+ * each group of 16 is turned into halves where it lies.  Sums of a row are made in a fixed order,
+ * so a token's input has the same bits whoever makes it and whatever n is.
  *
  * CPU twin: cpu/project.c (prologues).  Test: tests/backend/test_cuda_project.c.
  *
@@ -26,13 +29,26 @@ DEVICE float *row_of(const cuda_tensor *t, int r) {
     return (float *)t->at + (u64)r * (u64)t->stride;
 }
 
+#ifndef WEIR_ACT
+    #define WEIR_ACT(act) (act)
+#endif
+
 DEVICE float act_of(int act, float x) {
-    switch (act) {
-    case CUDA_SILU: return x / (1 + expf(-x));
+    switch (WEIR_ACT(act)) {
+    case CUDA_SILU: return quotient(x, 1 + exponential(-x));
     case CUDA_GELU: return 0.5f * x * (1 + erff(x * 0.70710678f));
     case CUDA_GELU_TANH: return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
     default: return x > 0 ? x : 0;
     }
+}
+
+/* Cycles since the last mark, added up at place `mark`; by block 0, when times are taken. */
+DEVICE void take_mark(const cuda_world *w, int mark) {
+    u64 *marks = (u64 *)(shared_bytes + w->shared.marks);
+    if (!w->times || BLOCK != 0 || THREAD != 0) return;
+    const u64 now = clock_now();
+    marks[mark] += now - marks[CUDA_MARKS];
+    marks[CUDA_MARKS] = now;
 }
 
 /* ---- reductions; every lane, every thread gets the result */
@@ -63,23 +79,6 @@ DEVICE float block_reduce(float x, float *scratch, bool is_max) {
 typedef struct row_norm {
     float mean, scale;
 } row_norm;
-
-/* Statistics of one row by the whole block. */
-DEVICE row_norm norm_of_row(const cuda_norm *norm, const float *x, int n, float *scratch) {
-    row_norm out;
-    float sum = 0, squares = 0;
-    out.mean = 0;
-    if (norm->is_layer) {
-        for (int k = THREAD; k < n; k += N_THREADS) sum += load_float(x + k);
-        out.mean = block_reduce(sum, scratch, false) / (float)n;
-    }
-    for (int k = THREAD; k < n; k += N_THREADS) {
-        const float d = load_float(x + k) - out.mean;
-        squares += d * d;
-    }
-    out.scale = 1 / sqrtf(block_reduce(squares, scratch, false) / (float)n + norm->eps);
-    return out;
-}
 
 DEVICE float normed(const cuda_norm *norm, row_norm row, float x, int k) {
     const float y = (x - row.mean) * row.scale * ((const float *)norm->weight)[k];
@@ -114,52 +113,137 @@ typedef struct input_place { /* of one token */
     int stride;
 } input_place;
 
-DEVICE void turn_into_halves(const cuda_matrix *m, const input_place *to, int depth, float scale) {
-    const bool is_bf16 = m->format == CUDA_BF16;
-    const int quads = (depth / 4 + 31) / 32 * 32; /* whole warps; a warp holds 8 times 16 k */
-    for (int q = THREAD; q < quads; q += N_THREADS) {
-        const bool is_in = q < depth / 4;
-        u32 *block = to->words + (u64)(q / 4) * (u64)to->stride * 16;
-        float v[4] = {0, 0, 0, 0}, sum;
-        u32 hi[2], lo[2];
-        UNROLL for (int i = 0; i < 4; i++) {
-            if (is_in) v[i] = scale * float_of_bits(block[q % 4 * 4 + i]);
-        }
-        warp_sync(); /* the lanes of a group have read before one writes */
-        sum = v[0] + v[1] + v[2] + v[3];
-        split_values(v, is_bf16, hi, lo);
-        UNROLL for (int i = 0; i < 2; i++) {
-            if (is_in) block[q % 4 * 2 + i] = hi[i];
-            if (is_in) block[8 + q % 4 * 2 + i] = lo[i];
-        }
-        UNROLL for (int mask = 1; mask < 8; mask *= 2) sum += shuffle_xor(sum, mask);
-        if (to->sums && is_in && q % 8 == 0) to->sums[(u64)(q / 8) * (u64)to->stride] = sum;
+typedef struct float4_of {
+    float x[4];
+} float4_of;
+
+enum { QUADS = 4 }; /* of four neighbouring values each, that a thread loads together */
+
+/* A quad that is not aligned or does not lie in the row as a whole. */
+COLD float4_of load_odd_quad(const float *x, int left) {
+    float4_of v;
+    for (int i = 0; i < 4; i++) v.x[i] = i < left ? load_float(x + i) : 0;
+    return v;
+}
+
+/* Values 4q .. 4q + 3 of a row of n; zeros behind its end. */
+DEVICE void load_quad(float v[4], const float *x, int q, int n) {
+    if (4 * q + 4 <= n && ((u64)x & 15) == 0) {
+        load_floats_4(v, x + 4 * q);
+    } else {
+        const float4_of odd = load_odd_quad(x + 4 * q, n - 4 * q);
+        UNROLL for (int i = 0; i < 4; i++) v[i] = odd.x[i];
     }
 }
 
-/* Row r of the input of stage s; all threads of a block.  Sync before what is made is read. */
-DEVICE void make_input(const cuda_stage *s, int r, const input_place *to, float *scratch) {
+DEVICE u32 *quad_of(const input_place *to, int q) {
+    return to->words + (u64)(q / 4) * (u64)to->stride * 16 + (u64)(q % 4 * 4);
+}
+
+/* Puts the values of a row to their places as floats: of an RMS norm all but its scale, of a layer
+ * norm what it is to norm.  Returns this thread's sum of squares (RMS norm), sum (layer norm), or
+ * largest size. */
+DEVICE float gather(const cuda_stage *s, int r, const input_place *to, int quads) {
+    const float *x = row_of(&s->in, r);
+    const bool is_gate = s->prologue == CUDA_GATE, is_norm = s->prologue == CUDA_NORM;
+    const bool is_rms = is_norm && !s->norm.is_layer;
+    const float *factor = is_gate ? row_of(&s->in2, r) : (const float *)s->norm.weight;
+    const int cols = s->matrix.cols;
+    float found = 0;
+    for (int first = THREAD; first < quads; first += QUADS * N_THREADS) {
+        float v[QUADS][4], f[QUADS][4];
+        UNROLL for (int i = 0; i < QUADS; i++) load_quad(v[i], x, first + i * N_THREADS, cols);
+        if (is_gate || is_rms) {
+            UNROLL for (int i = 0; i < QUADS; i++) {
+                load_quad(f[i], factor, first + i * N_THREADS, cols);
+            }
+        }
+        UNROLL for (int i = 0; i < QUADS; i++) {
+            const int q = first + i * N_THREADS;
+            u32 bits[4];
+            UNROLL for (int j = 0; j < 4; j++) {
+                float y = v[i][j];
+                if (is_norm) found += is_rms ? y * y : y;
+                if (is_gate || s->prologue == CUDA_ACT) y = act_of(s->act, y);
+                if (is_gate || is_rms) y *= f[i][j];
+                if (!is_norm) found = fmaxf(found, fabsf(y));
+                bits[j] = bits_of_float(y);
+            }
+            if (q < quads) store_16(quad_of(to, q), bits);
+        }
+    }
+    return found;
+}
+
+/* Norms gathered values where they lie; the whole block. */
+COLD void layer_norm(const cuda_stage *s, const input_place *to, float found, float *scratch) {
+    const int cols = s->matrix.cols;
+    row_norm norm;
+    float squares = 0;
+    norm.mean = block_reduce(found, scratch, false) / (float)cols;
+    for (int k = THREAD; k < cols; k += N_THREADS) {
+        const float d = float_of_bits(quad_of(to, k / 4)[k % 4]) - norm.mean;
+        squares += d * d;
+    }
+    norm.scale = 1 / sqrtf(block_reduce(squares, scratch, false) / (float)cols + s->norm.eps);
+    for (int k = THREAD; k < cols; k += N_THREADS) {
+        u32 *at = quad_of(to, k / 4) + k % 4;
+        *at = bits_of_float(normed(&s->norm, norm, float_of_bits(*at), k));
+    }
+    block_sync();
+}
+
+/* Gathered values times factor become halves where they lie (F32: stay floats). */
+DEVICE void turn_into_halves(int format, const input_place *to, int quads, float factor) {
+    const int rounded = (quads + 31) / 32 * 32; /* whole warps; a warp holds 8 times 16 k */
+    for (int q = THREAD; q < rounded; q += N_THREADS) {
+        const bool is_in = q < quads;
+        u32 bits[4] = {0, 0, 0, 0}, hi[2], lo[2];
+        float v[4];
+        if (is_in) load_16(bits, quad_of(to, q));
+        UNROLL for (int i = 0; i < 4; i++) {
+            v[i] = float_of_bits(bits[i]) * factor;
+            bits[i] = bits_of_float(v[i]);
+        }
+        warp_sync(); /* the lanes of a group have read before one writes */
+        if (format == CUDA_F32) {
+            if (is_in) store_16(quad_of(to, q), bits);
+            continue;
+        }
+        split_values(v, format == CUDA_BF16, hi, lo);
+        if (is_in) {
+            u32 *block = quad_of(to, q) - q % 4 * 4;
+            store_8(block + q % 4 * 2, hi);
+            store_8(block + 8 + q % 4 * 2, lo);
+        }
+        if (!to->sums) continue;
+        float sum = v[0] + v[1] + v[2] + v[3];
+        UNROLL for (int mask = 1; mask < 8; mask *= 2) sum += shuffle_xor(sum, mask);
+        if (is_in && q % 8 == 0) to->sums[(u64)(q / 8) * (u64)to->stride] = sum;
+    }
+}
+
+/* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
+ * is made is read. */
+DEVICE void make_input(const cuda_stage *s, int format, int r, const input_place *to,
+                       float *scratch) {
     const cuda_matrix *m = &s->matrix;
-    const float *x = row_of(&s->in, r), *up = row_of(&s->in2, r);
-    const int depth = m->n_blocks * m->block_span;
-    row_norm norm = {0, 0};
-    if (s->prologue == CUDA_NORM) norm = norm_of_row(&s->norm, x, m->cols, scratch);
-    float most = 0;
-    for (int k = THREAD; k < depth; k += N_THREADS) {
-        float v = k < m->cols ? load_float(x + k) : 0;
-        if (s->prologue == CUDA_NORM && k < m->cols) v = normed(&s->norm, norm, v, k);
-        if (s->prologue == CUDA_GATE) v = k < m->cols ? act_of(s->act, v) * load_float(up + k) : 0;
-        if (s->prologue == CUDA_ACT) v = act_of(s->act, v);
-        to->words[(u64)(k / 16) * (u64)to->stride * 16 + (u64)(k % 16)] = bits_of_float(v);
-        most = fmaxf(most, fabsf(v));
+    const int quads = m->n_blocks * m->block_span / 4;
+    const bool is_f16 = format != CUDA_F32 && format != CUDA_BF16;
+    const float found = gather(s, r, to, quads);
+    float factor = 1, scale = 1;
+    if (s->prologue != CUDA_NORM) {
+        if (is_f16) scale = scale_of(block_reduce(found, scratch, true));
+    } else {
+        if (is_f16) scale = scale_of(s->norm.most);
+        if (s->norm.is_layer) {
+            layer_norm(s, to, found, scratch);
+        } else {
+            const float squares = block_reduce(found, scratch, false);
+            factor = 1 / sqrtf(squares / (float)m->cols + s->norm.eps);
+        }
     }
-    if (m->format == CUDA_F32) {
-        if (THREAD == 0) *to->scale = 1;
-        return;
-    }
-    most = block_reduce(most, scratch, true);
-    const float scale = m->format == CUDA_BF16 ? 1 : scale_of(most);
     if (THREAD == 0) *to->scale = scale;
     block_sync();
-    turn_into_halves(m, to, depth, scale);
+    turn_into_halves(format, to, quads, factor * scale);
 }

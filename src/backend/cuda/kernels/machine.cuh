@@ -17,10 +17,13 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 #define DEVICE      static __device__ __forceinline__
+#define COLD        static __device__ __noinline__ /* kept out of the way of what runs always */
 #define KERNEL      extern "C" __global__ void __launch_bounds__(256, 1)
 #define PARAM       const __grid_constant__
 #define UNROLL      _Pragma("unroll")
 #define UNROLL_SOME _Pragma("unroll 3")
+#define UNROLL_4    _Pragma("unroll 4")
+#define UNROLL_8    _Pragma("unroll 8")
 
 #define THREAD    ((int)threadIdx.x)
 #define LANE      ((int)(threadIdx.x & 31))
@@ -45,12 +48,23 @@ DEVICE float shuffle_xor(float x, int mask) {
     return __shfl_xor_sync(0xffffffffu, x, mask);
 }
 
+DEVICE float shuffle_from(float x, int lane) {
+    return __shfl_sync(0xffffffffu, x, lane);
+}
+
 /* ---- memory */
 
 DEVICE float load_float(const float *p) {
     float x;
-    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(x) : "l"(p) : "memory");
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(x) : "l"(p));
     return x;
+}
+
+/* p is aligned to 16 bytes. */
+DEVICE void load_floats_4(float out[4], const float *p) {
+    asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(out[0]), "=f"(out[1]), "=f"(out[2]), "=f"(out[3])
+                 : "l"(p));
 }
 
 DEVICE unsigned load_acquire(const unsigned *p) {
@@ -63,15 +77,17 @@ DEVICE void add_release(unsigned *p, unsigned x) {
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(x) : "memory");
 }
 
-/* Adds 1 and returns what was there; orders what this thread saw before and sees after. */
+/* Adds 1 and returns what was there; orders what this thread, and those it has met in its block,
+ * did before with what it and those it meets do after. */
 DEVICE unsigned take_ticket(unsigned *p) {
     unsigned x;
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(x) : "l"(p) : "memory");
     return x;
 }
 
-DEVICE void memory_fence(void) {
-    __threadfence();
+/* Cycles of this multiprocessor. */
+DEVICE u64 clock_now(void) {
+    return (u64)clock64();
 }
 
 DEVICE void spin(void) {
@@ -86,6 +102,14 @@ DEVICE void load_16(u32 out[4], const void *p) {
 DEVICE void load_8(u32 out[2], const void *p) {
     const uint2 x = *(const uint2 *)p;
     out[0] = x.x, out[1] = x.y;
+}
+
+DEVICE void store_8(void *p, const u32 x[2]) {
+    *(uint2 *)p = make_uint2(x[0], x[1]);
+}
+
+DEVICE void store_16(void *p, const u32 x[4]) {
+    *(uint4 *)p = make_uint4(x[0], x[1], x[2], x[3]);
 }
 
 /* ---- numbers */
@@ -124,6 +148,17 @@ DEVICE float float_of_bits(u32 x) {
 DEVICE void sine_cosine(long long phase, float *sine, float *cosine) {
     const float half_turns = (float)(phase >> 32) * 4.656612873077393e-10f; /* 2^-31 */
     sincospif(half_turns, sine, cosine);
+}
+
+/* e^x and x / y within a few units of the last place. */
+DEVICE float exponential(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950408889634f));
+    return y;
+}
+
+DEVICE float quotient(float x, float y) {
+    return __fdividef(x, y);
 }
 
 /* ---- matrix instruction */

@@ -14,9 +14,10 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Sum of a slice of a tile to parts [CUDA_TOKENS][CUDA_TILE]. */
-DEVICE void put_part(const float all[CUDA_TOKENS][4], bool is_f32, float *parts) {
+/* Sum of a slice of a tile to parts [tokens][CUDA_TILE]. */
+DEVICE void put_part(const float all[CUDA_TOKENS][4], bool is_f32, float *parts, int tokens) {
     if (!is_f32) { /* hi and lo columns of token lane % 4; rows lane / 4 and + 8 */
+        if (LANE % 4 >= tokens) return;
         float *to = parts + LANE % 4 * CUDA_TILE + LANE / 4;
         to[0] = all[0][0] + all[0][1];
         to[8] = all[0][2] + all[0][3];
@@ -26,7 +27,7 @@ DEVICE void put_part(const float all[CUDA_TOKENS][4], bool is_f32, float *parts)
         UNROLL for (int j = 0; j < 4; j++) {
             float sum = all[t][j];
             UNROLL for (int mask = 4; mask < 32; mask *= 2) sum += shuffle_xor(sum, mask);
-            if (LANE < 4) parts[t * CUDA_TILE + LANE * 4 + j] = sum;
+            if (LANE < 4 && t < tokens) parts[t * CUDA_TILE + LANE * 4 + j] = sum;
         }
     }
 }
@@ -39,88 +40,121 @@ DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice,
     for (int block = slice_from(m->n_blocks, slice); block < end;) {
         const int n = end - block < m->chunk_blocks ? end - block : m->chunk_blocks;
         const char *chunk = ring_read(weights);
-        if (m->format == CUDA_F32) {
+        if (HAS_FORMAT(CUDA_F32) && FORMAT_OF(m) == CUDA_F32) {
             multiply_floats(chunk, block, n, x, all);
         } else {
-            multiply_blocks(m->format, chunk, block, n, x, 1, all);
+            multiply_blocks(FORMAT_OF(m), chunk, block, n, x, 1, all);
         }
         ring_done(w, weights);
         block += n;
     }
-    put_part(all, m->format == CUDA_F32, parts);
+    put_part(all, FORMAT_OF(m) == CUDA_F32, parts, x->tokens);
 }
 
-/* One output: the slices' sums in order, scaled back, with bias and residual. */
-DEVICE float finish(const cuda_stage *s, float sum, float scale, int row, int r) {
-    sum /= scale; /* a power of two */
-    if (s->matrix.bias) sum += ((const float *)s->matrix.bias)[row];
-    return s->residual.at ? sum + load_float(row_of(&s->residual, r) + row) : sum;
+/* What comes on top of a product: bias and residual. */
+typedef struct addend {
+    float bias, residual;
+} addend;
+
+DEVICE addend addend_of(const cuda_stage *s, int row, int r) {
+    addend a = {0, 0};
+    if (row >= s->matrix.rows) return a;
+    if (s->matrix.bias) a.bias = ((const float *)s->matrix.bias)[row];
+    if (s->residual.at) a.residual = load_float(row_of(&s->residual, r) + row);
+    return a;
 }
 
+/* parts [CUDA_SLICES][tokens][CUDA_TILE] to outputs: sums in order, scaled back; a warp.  `early`
+ * is what this lane's first output adds. */
 DEVICE void finish_tile(const cuda_stage *s, int tile, const float *parts, const float *scales,
-                        int first, int tokens) {
-    for (int i = THREAD; i < tokens * CUDA_TILE; i += N_THREADS) {
+                        int first, int tokens, addend early) {
+    for (int i = LANE; i < tokens * CUDA_TILE; i += 32) {
         const int t = i / CUDA_TILE, row = tile * CUDA_TILE + i % CUDA_TILE;
+        const addend a = i < 32 ? early : addend_of(s, row, first + t);
         if (row >= s->matrix.rows) continue;
         float sum = 0;
-        for (int slice = 0; slice < CUDA_SLICES; slice++) {
-            sum += parts[slice * CUDA_TOKENS * CUDA_TILE + i];
+        UNROLL for (int slice = 0; slice < CUDA_SLICES; slice++) {
+            sum += parts[slice * tokens * CUDA_TILE + i];
         }
-        row_of(&s->out, first + t)[row] = finish(s, sum, scales[t], row, first + t);
+        /* the scale is a power of two */
+        row_of(&s->out, first + t)[row] = sum * (1 / scales[t]) + a.bias + a.residual;
     }
 }
 
-DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int first, int tokens) {
+DEVICE bool has_minima(int format) {
+    return format == CUDA_Q8M || format == CUDA_Q4M || format == CUDA_K4 || format == CUDA_K5;
+}
+
+DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, int first,
+                        int tokens) {
     float *scratch = (float *)(shared_bytes + w->shared.scales) + CUDA_TOKENS;
     for (int t = 0; t < tokens; t++) {
         input_place to;
         to.words = (u32 *)(shared_bytes + w->shared.input) + t * 16;
-        to.sums = (float *)(shared_bytes + w->shared.sums) + t;
+        to.sums = has_minima(format) ? (float *)(shared_bytes + w->shared.sums) + t : (float *)0;
         to.scale = (float *)(shared_bytes + w->shared.scales) + t;
         to.stride = tokens;
-        make_input(s, first + t, &to, scratch);
+        make_input(s, format, first + t, &to, scratch);
     }
     block_sync();
 }
 
+/* Tiles are taken as many at a time as there are warps: each warp makes its slice of all of them,
+ * then each finishes one, while those of the next group go to the other half of parts. */
 DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
-    const int n = rows_of(w, &s->out), step = CUDA_SLICES * CUDA_TOKENS * CUDA_TILE;
-    float *parts = (float *)(shared_bytes + w->shared.parts);
+    const int n = rows_of(w, &s->out);
     for (int first = 0; first < n; first += w->shared.pass) {
         const int tokens = n - first < w->shared.pass ? n - first : w->shared.pass;
+        const int step = CUDA_SLICES * tokens * CUDA_TILE;
         block_sync(); /* the pass before is done with inputs and parts */
-        make_inputs(w, s, first, tokens);
+        make_inputs(w, s, FORMAT_OF(&s->matrix), first, tokens);
+        take_mark(w, 2);
         input_view x;
         x.words = (const u32 *)(shared_bytes + w->shared.input);
         x.sums = (const float *)(shared_bytes + w->shared.sums);
         x.tokens = x.stride = x.sum_stride = tokens;
-        int half = 0; /* parts of one tile are added while those of the next are made */
-        for (int tile = BLOCK; tile < s->matrix.n_tiles; tile += N_BLOCKS, half ^= 1) {
-            for (int slice = WARP; slice < CUDA_SLICES; slice += N_WARPS) {
-                multiply_slice(w, &s->matrix, slice, weights, &x,
-                               parts + half * step + slice * CUDA_TOKENS * CUDA_TILE);
+        float *parts = (float *)(shared_bytes + w->shared.parts);
+        float *other = parts + N_WARPS * step;
+        for (int tile = BLOCK; tile < s->matrix.n_tiles; tile += N_BLOCKS * N_WARPS) {
+            const int mine = tile + WARP * N_BLOCKS; /* that this warp finishes */
+            addend early = {0, 0};
+            if (mine < s->matrix.n_tiles && LANE < tokens * CUDA_TILE) {
+                early = addend_of(s, mine * CUDA_TILE + LANE % CUDA_TILE, first + LANE / CUDA_TILE);
             }
+            for (int i = 0; i < N_WARPS && tile + i * N_BLOCKS < s->matrix.n_tiles; i++) {
+                for (int slice = WARP; slice < CUDA_SLICES; slice += N_WARPS) {
+                    multiply_slice(w, &s->matrix, slice, weights, &x,
+                                   parts + i * step + slice * tokens * CUDA_TILE);
+                }
+            }
+            take_mark(w, 3);
             block_sync();
-            finish_tile(s, tile, parts + half * step,
-                        (const float *)(shared_bytes + w->shared.scales), first, tokens);
+            take_mark(w, 4);
+            if (mine < s->matrix.n_tiles) {
+                finish_tile(s, mine, parts + WARP * step,
+                            (const float *)(shared_bytes + w->shared.scales), first, tokens, early);
+            }
+            take_mark(w, 5);
+            float *const swap = parts;
+            parts = other;
+            other = swap;
         }
     }
 }
 
 /* The readable twin: a warp an output, a weight at a time. */
-DEVICE void project_plainly(const cuda_world *w, const cuda_stage *s) {
-    cuda_stage plain = *s;
-    plain.matrix.format = CUDA_F32; /* of the input: floats */
+COLD void project_plainly(const cuda_world *w, const cuda_stage *s) {
     for (int r = 0; r < rows_of(w, &s->out); r++) {
         block_sync();
-        make_inputs(w, &plain, r, 1);
+        make_inputs(w, s, CUDA_F32, r, 1); /* floats */
         const float *x = (const float *)(shared_bytes + w->shared.input);
         for (int row = BLOCK * N_WARPS + WARP; row < s->matrix.rows; row += N_BLOCKS * N_WARPS) {
             float sum = 0;
             for (int k = LANE; k < s->matrix.cols; k += 32)
                 sum += weight_at(&s->matrix, row, k) * x[k];
             sum = warp_sum(sum);
-            if (LANE == 0) row_of(&s->out, r)[row] = finish(s, sum, 1, row, r);
+            const addend a = addend_of(s, row, r);
+            if (LANE == 0) row_of(&s->out, r)[row] = sum + a.bias + a.residual;
         }
     }
 }

@@ -45,7 +45,9 @@ KERNEL copy_rows(PARAM cuda_world world, PARAM cuda_copy copy) {
 /* Feature d of a stored row, its scale in. */
 DEVICE float stored_at(const store_rows *s, u64 row, int hd, int d) {
     float pair[2];
-    store_pair(s, row * (u64)hd, d / 2, pair);
+    u32 raw[2];
+    load_pair(s, row * (u64)hd, d / 2, raw);
+    read_pair(s->type, raw, pair);
     return pair[d % 2] * (s->type == CUDA_KV_INT8 ? s->scales[row] : 1.0f);
 }
 

@@ -18,7 +18,7 @@ DEVICE const cuda_row *batch_row_at(const cuda_world *w, int r) {
     return (const cuda_row *)w->rows + r;
 }
 
-DEVICE void tabulate(const cuda_world *w) {
+COLD void tabulate(const cuda_world *w) {
     const u64 *turns = (const u64 *)w->turns;
     for (int i = BLOCK * N_THREADS + THREAD; i < w->n * w->pairs; i += N_BLOCKS * N_THREADS) {
         const cuda_row *row = batch_row_at(w, i / w->pairs);
@@ -33,7 +33,7 @@ DEVICE void tabulate(const cuda_world *w) {
     }
 }
 
-DEVICE void normalize(const cuda_world *w, const cuda_stage *s) {
+COLD void normalize(const cuda_world *w, const cuda_stage *s) {
     const cuda_norm *m = &s->norm;
     const int groups = s->out.features / m->group;
     for (int i = BLOCK * N_WARPS + WARP; i < rows_of(w, &s->out) * groups;
@@ -69,7 +69,7 @@ DEVICE float element(const cuda_world *w, const cuda_stage *s, int r, int k) {
     }
 }
 
-DEVICE void each_element(const cuda_world *w, const cuda_stage *s) {
+COLD void each_element(const cuda_world *w, const cuda_stage *s) {
     const int features = s->out.features;
     const long long n = (long long)rows_of(w, &s->out) * features;
     for (long long i = (long long)BLOCK * N_THREADS + THREAD; i < n; i += N_BLOCKS * N_THREADS) {

@@ -11,6 +11,7 @@
 #ifndef WEIR_HEAD_DIM
     #define WEIR_HEAD_DIM(w) ((w)->head_dim)
     #define WEIR_KV_TYPE(w)  ((w)->kv_type)
+    #define WEIR_PIN_TYPE(w) ((w)->pin_type)
     #define WEIR_LANE_PAIRS  CUDA_MAX_PAIRS
 #endif
 
@@ -30,29 +31,37 @@ DEVICE store_rows store_of(const cuda_world *w, int slot, int layer, bool is_pin
     const int part = is_v * w->n_kv_heads + head;
     store_rows out;
     out.scales = (float *)(at + w->scale_at) + (u64)part * (u64)w->ring;
-    out.type = is_pin ? w->pin_type : WEIR_KV_TYPE(w);
+    out.type = is_pin ? WEIR_PIN_TYPE(w) : WEIR_KV_TYPE(w);
     out.at = is_pin ? at + (u64)part * w->pin_head_bytes
                     : at + w->ring_at + (u64)part * w->ring_head_bytes;
     return out;
 }
 
-/* Pair i of a row, before INT8's scale. */
-DEVICE void store_pair(const store_rows *s, u64 row_at, int i, float out[2]) {
+/* Pair i of a row as it lies there. */
+DEVICE void load_pair(const store_rows *s, u64 row_at, int i, u32 raw[2]) {
     const u64 at = row_at + 2 * (u64)i;
+    raw[1] = 0;
     if (s->type == CUDA_KV_F32) {
-        u32 words[2];
-        load_8(words, s->at + at * 4);
-        out[0] = float_of_bits(words[0]);
-        out[1] = float_of_bits(words[1]);
+        load_8(raw, s->at + at * 4);
     } else if (s->type == CUDA_KV_INT8) {
-        const s8 *p = (const s8 *)s->at + at;
-        out[0] = (float)p[0];
-        out[1] = (float)p[1];
+        raw[0] = *(const u16 *)(s->at + at);
     } else {
-        const u32 word = *(const u32 *)(s->at + at * 2);
-        out[0] =
-            s->type == CUDA_KV_BF16 ? float_of_bf16(word & 0xffff) : float_of_f16(word & 0xffff);
-        out[1] = s->type == CUDA_KV_BF16 ? float_of_bf16(word >> 16) : float_of_f16(word >> 16);
+        raw[0] = *(const u32 *)(s->at + at * 2);
+    }
+}
+
+/* The two numbers of a pair, before INT8's scale. */
+DEVICE void read_pair(int type, const u32 raw[2], float out[2]) {
+    const u32 low = raw[0] & 0xffff, high = raw[0] >> 16;
+    if (type == CUDA_KV_F32) {
+        out[0] = float_of_bits(raw[0]);
+        out[1] = float_of_bits(raw[1]);
+    } else if (type == CUDA_KV_INT8) {
+        out[0] = (float)(s8)(raw[0] & 255);
+        out[1] = (float)(s8)(raw[0] >> 8 & 255);
+    } else {
+        out[0] = type == CUDA_KV_BF16 ? float_of_bf16(low) : float_of_f16(low);
+        out[1] = type == CUDA_KV_BF16 ? float_of_bf16(high) : float_of_f16(high);
     }
 }
 
@@ -95,28 +104,26 @@ DEVICE void store_head(const cuda_world *w, const store_rows *to, int at, const 
         if (LANE == 0) to->scales[at] = most / 127;
     }
     const float inverse = most > 0 ? 127 / most : 0;
-    for (int d = LANE; d < hd; d += 32) {
+    UNROLL_4 for (int d = LANE; d < hd; d += 32) {
         const float v = cosines ? rotated(w, x, d, cosines, sines) : load_float(x + d);
         store_put(to, (u64)at * (u64)hd + (u64)d, v, inverse);
     }
 }
 
-/* Key and value of batch row r, one head; a warp. */
-DEVICE void store_row(const cuda_world *w, const cuda_stage *s, int r, int head) {
+/* Key (is_v 0) or value (1) of batch row r, one head; a warp. */
+DEVICE void store_row(const cuda_world *w, const cuda_stage *s, int r, int head, int is_v) {
     const cuda_row *row = (const cuda_row *)w->rows + r;
-    const int at = row->is_pin ? row->p : (int)(row->pos % (u64)w->ring);
     const u64 phase = (u64)r * (u64)w->pairs;
     const float *cosines = (const float *)(row->is_pin ? w->cos_pin : w->cos_pos) + phase;
     const float *sines = (const float *)(row->is_pin ? w->sin_pin : w->sin_pos) + phase;
-    const store_rows keys = store_of(w, row->slot, s->layer, row->is_pin, 0, head);
-    const store_rows values = store_of(w, row->slot, s->layer, row->is_pin, 1, head);
-    const int x = head * WEIR_HEAD_DIM(w);
-    store_head(w, &keys, at, row_of(&s->in2, r) + x, cosines, sines);
-    store_head(w, &values, at, row_of(&s->v, r) + x, (const float *)0, (const float *)0);
+    const store_rows to = store_of(w, row->slot, s->layer, row->is_pin, is_v, head);
+    const float *x = row_of(is_v ? &s->v : &s->in2, r) + head * WEIR_HEAD_DIM(w);
+    store_head(w, &to, row->at, x, is_v ? (const float *)0 : cosines, sines);
 }
 
-DEVICE void store_all(const cuda_world *w, const cuda_stage *s) {
-    for (int i = BLOCK * N_WARPS + WARP; i < w->n * w->n_kv_heads; i += N_BLOCKS * N_WARPS) {
-        store_row(w, s, i / w->n_kv_heads, i % w->n_kv_heads);
+COLD void store_all(const cuda_world *w, const cuda_stage *s) {
+    const int parts = 2 * w->n_kv_heads;
+    for (int i = BLOCK * N_WARPS + WARP; i < w->n * parts; i += N_BLOCKS * N_WARPS) {
+        store_row(w, s, i / parts, i % parts / 2, i % 2);
     }
 }

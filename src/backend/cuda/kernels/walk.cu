@@ -27,10 +27,9 @@
 
 #include "attend.cuh"
 
-/* All blocks have come here `count` times since barrier_base. */
+/* All blocks have come here `count` times since barrier_base; the threads of each have met. */
 DEVICE void grid_barrier(const cuda_world *w, unsigned count) {
     unsigned *word = (unsigned *)w->barrier;
-    block_sync();
     if (THREAD == 0) {
         const unsigned target = w->barrier_base + count * (unsigned)N_BLOCKS;
         add_release(word, 1);
@@ -56,15 +55,52 @@ DEVICE void run_stage(const cuda_world *w, const cuda_stage *s, ring *weights) {
     }
 }
 
+/* Stage i begins, or with i the number of stages the last one has ended. */
+DEVICE void take_time(const cuda_world *w, int i) {
+    if (w->times && BLOCK == 0 && THREAD == 0) ((u64 *)w->times)[i] = clock_now();
+}
+
+/* This thread's 16 bytes of stage i, on their way while the stage before runs. */
+DEVICE bool fetch_stage(const cuda_world *w, int i, u32 part[4]) {
+    if (THREAD * 16 >= (int)sizeof(cuda_stage) || i >= w->last) return false;
+    load_16(part, (const char *)stage_at(w, i) + THREAD * 16);
+    return true;
+}
+
+DEVICE cuda_stage *stage_place(const cuda_world *w, int turn) {
+    return (cuda_stage *)(shared_bytes + w->shared.stages) + turn;
+}
+
 KERNEL walk(PARAM cuda_world world) {
     const cuda_world *w = &world;
     unsigned count = 0;
+    int turn = 0;
     ring weights;
+    u32 part[4];
     if (!w->plain) ring_open(w, &weights);
-    for (int i = w->first; i < w->last; i++) {
-        const cuda_stage *s = stage_at(w, i);
-        if (s->kind == CUDA_STORE && w->alone) continue;
-        if (s->barrier && i > w->first) grid_barrier(w, ++count);
-        run_stage(w, s, &weights);
+    if (fetch_stage(w, w->first, part)) store_16((char *)stage_place(w, 0) + THREAD * 16, part);
+    for (int i = THREAD; i <= CUDA_MARKS; i += N_THREADS) {
+        ((u64 *)(shared_bytes + w->shared.marks))[i] = i < CUDA_MARKS ? 0 : clock_now();
+    }
+    block_sync();
+    for (int i = w->first; i < w->last;) {
+        const cuda_stage *s = stage_place(w, turn);
+        const int next = i + 1 + (s->store_next && w->alone);
+        const bool fetched = fetch_stage(w, next, part);
+        if (s->kind != CUDA_STORE || !w->alone) {
+            take_time(w, i);
+            run_stage(w, s, &weights);
+        }
+        if (fetched) store_16((char *)stage_place(w, turn ^ 1) + THREAD * 16, part);
+        take_mark(w, 0);
+        turn ^= 1;
+        i = next;
+        block_sync();
+        if (i < w->last && stage_place(w, turn)->barrier) grid_barrier(w, ++count);
+        take_mark(w, 1);
+    }
+    take_time(w, w->last);
+    if (w->times && BLOCK == 0 && THREAD < CUDA_MARKS) {
+        ((u64 *)w->times)[w->last + 1 + THREAD] = ((u64 *)(shared_bytes + w->shared.marks))[THREAD];
     }
 }

@@ -32,7 +32,14 @@
 #ifndef WEIR_FORMATS
     #define WEIR_FORMATS 0xffff /* formats that this model has */
 #endif
-#define HAS_FORMAT(f) ((WEIR_FORMATS) >> (f)&1)
+#define HAS_FORMAT(f) (WEIR_FORMATS >> (f) & 1)
+
+/* The format of a product's matrix: known where the model has one alone. */
+#ifdef WEIR_ONE_FORMAT
+    #define FORMAT_OF(m) WEIR_ONE_FORMAT
+#else
+    #define FORMAT_OF(m) ((m)->format)
+#endif
 
 enum { UNIT = 512, K_LEVELS = 320 };
 
@@ -58,7 +65,7 @@ DEVICE int nibble_at(const char *unit, int r, int k) {
 }
 
 /* Row r, k < 256 of a K block. */
-DEVICE float super_at(const char *block, int format, int r, int k) {
+COLD float super_at(const char *block, int format, int r, int k) {
     const float d = half_at(block + 2 * r, CUDA_F16);
     if (format == CUDA_K6) {
         const float scale = d * (float)((const s8 *)block)[64 + k / 16 * 16 + r];
@@ -72,7 +79,7 @@ DEVICE float super_at(const char *block, int format, int r, int k) {
     return scale * (float)level - least;
 }
 
-DEVICE float weight_at(const cuda_matrix *m, int row, int k) {
+COLD float weight_at(const cuda_matrix *m, int row, int k) {
     const char *block = (const char *)m->tiles + (u64)(row / CUDA_TILE) * m->tile_bytes +
                         (u64)(k / m->block_span) * (u64)m->block_bytes;
     const int r = row % CUDA_TILE, at = k % m->block_span;

@@ -1,0 +1,255 @@
+/* gpu.c - how fast the CUDA back end decodes, on random weights of known shapes.
+ *
+ *     bench_gpu [-l LEVEL] [-n STEPS] [-s STREAMS] [-w WINDOW] SHAPE:TYPE...     1b:bf16 7b:q4_0
+ *
+ * The ring is full: every token sees WINDOW keys.  For each shape: median and p99 of a step by the
+ * host's clock, bytes a step must read (weights and the keys and values it sees) and the rate that
+ * makes, then where the time of one step went, by kind of stage, by the clock of block 0.
+ *
+ * All matrices of a model hold the same random bytes; on the device each has its own copy.
+ *
+ * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "backend/cuda/cuda.h"
+
+#include <stdlib.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backend/made_model.h"
+
+enum { SINKS = 4, MAX_STREAMS = 256, MAX_STEPS = 4096 };
+
+static const struct {
+    const char *name;
+    made_shape shape;
+} shapes[] = {
+    {"1b",
+     {.dim = 2048,
+      .ffn_dim = 8192,
+      .n_layers = 16,
+      .n_heads = 32,
+      .n_kv_heads = 8,
+      .head_dim = 64,
+      .vocab = 128256,
+      .rope_dims = 64,
+      .tied = true}},
+    {"7b",
+     {.dim = 4096,
+      .ffn_dim = 11008,
+      .n_layers = 32,
+      .n_heads = 32,
+      .n_kv_heads = 32,
+      .head_dim = 128,
+      .vocab = 32000,
+      .rope_dims = 128}},
+    {"8b",
+     {.dim = 4096,
+      .ffn_dim = 14336,
+      .n_layers = 32,
+      .n_heads = 32,
+      .n_kv_heads = 8,
+      .head_dim = 128,
+      .vocab = 128256,
+      .rope_dims = 128}},
+};
+
+typedef struct settings {
+    const char *level;
+    int steps, streams, window;
+} settings;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void die(const weir_error *err) {
+    fprintf(stderr, "bench_gpu: %s\n", err->message);
+    exit(1);
+}
+
+static bool find_shape(const char *text, made_shape *out) {
+    const char *colon = strchr(text, ':');
+    if (!colon) return false;
+    bool found = false;
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        if (strncmp(text, shapes[i].name, (size_t)(colon - text)) != 0) continue;
+        *out = shapes[i].shape;
+        found = true;
+    }
+    for (int type = 0; type < TENSOR_N_TYPES; type++) {
+        if (strcasecmp(colon + 1, tensor_type_name((tensor_type)type)) != 0) continue;
+        out->type = (tensor_type)type;
+        out->pool = tensor_row_bytes(out->type, out->dim) *
+                    (size_t)MAX_OF(out->vocab, MAX_OF(out->ffn_dim, out->dim) * 4);
+        return found;
+    }
+    return false;
+}
+
+/* Rings full of random 16-bit numbers below 2. */
+static void fill_store(backend *b, const kv_shape *store) {
+    const size_t bytes = b->api->row_bytes(b, false);
+    rng r = {99};
+    char *rows = mem_alloc(bytes * 64);
+    for (size_t i = 0; i + 2 <= bytes * 64; i += 2) {
+        const uint16_t half = float_to_f16((float)(2 * rng_uniform(&r) - 1));
+        memcpy(rows + i, &half, 2);
+    }
+    weir_error err;
+    for (int slot = 0; slot < store->slots; slot++) {
+        for (int row = 0; row + 64 <= store->ring; row += 64) {
+            if (b->api->import_rows(b, slot, false, row, 64, rows, &err)) die(&err);
+        }
+        if (b->api->import_rows(b, slot, true, 0, store->pins, rows, &err)) die(&err);
+    }
+    mem_free(rows);
+}
+
+static void step(backend *b, const settings *s, uint64_t pos) {
+    static batch_row rows[MAX_STREAMS];
+    static batch_group groups[MAX_STREAMS];
+    static int wanted[MAX_STREAMS];
+    for (int i = 0; i < s->streams; i++) {
+        rows[i] = (batch_row){.token = (int)(pos * 31 + (uint64_t)i) % 32000,
+                              .slot = i,
+                              .pos = pos,
+                              .p = (uint32_t)s->window - 1,
+                              .pins = SINKS,
+                              .recent = s->window - SINKS};
+        groups[i] = (batch_group){.slot = i, .first = i, .n = 1};
+        wanted[i] = i;
+    }
+    const batch all = {.rows = rows,
+                       .groups = groups,
+                       .wanted = wanted,
+                       .n = s->streams,
+                       .n_groups = s->streams,
+                       .n_wanted = s->streams};
+    weir_error err;
+    if (b->api->step(b, &all, &err) != WEIR_OK) die(&err);
+}
+
+static int compare(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_stages(backend *b, double seconds) {
+    static const char *const names[] = {
+#define OP(NAME, name, formula) #name,
+        NN_OPS(OP)
+#undef OP
+            "phases",
+        "store"};
+    const cuda_layout *l = &cuda_of(b)->layout;
+    uint64_t *times = mem_array((size_t)l->n_stages, sizeof *times), all = 0, of[16] = {0};
+    double bytes[16] = {0};
+    int n[16] = {0};
+    uint64_t marks[CUDA_MARKS];
+    weir_error err;
+    if (cuda_stage_times(b, times, marks, &err) != WEIR_OK) die(&err);
+    for (int i = 0; i < l->n_stages; i++) {
+        const cuda_stage *s = &l->stages[i];
+        all += times[i];
+        of[s->kind] += times[i];
+        n[s->kind]++;
+        if (s->kind == NN_PROJECT) {
+            bytes[s->kind] += (double)s->matrix.tile_bytes * s->matrix.n_tiles;
+        }
+    }
+    for (int k = 0; k < (int)COUNT_OF(names); k++) {
+        if (!n[k]) continue;
+        const double part = seconds * (double)of[k] / (double)all;
+        printf("    %-10s %4d  %8.1f us", names[k], n[k], 1e6 * part);
+        if (bytes[k] > 0) printf("  %5.2f TB/s", 1e-12 * bytes[k] / part);
+        printf("\n");
+    }
+    for (int i = 3; i < l->n_stages; i++) { /* the products of a layer, and the head */
+        const cuda_stage *s = &l->stages[i];
+        if (s->kind != NN_PROJECT || (i > 9 && i + 1 < l->n_stages)) continue;
+        const double part = seconds * (double)times[i] / (double)all;
+        printf("      %6d x %6d  %8.1f us  %5.2f TB/s\n", s->matrix.rows, s->matrix.cols,
+               1e6 * part, 1e-12 * (double)s->matrix.tile_bytes * s->matrix.n_tiles / part);
+    }
+    static const char *const places[CUDA_MARKS] = {
+        "end of stage",   "barrier",         "project: input",  "project: multiply",
+        "project: meet",  "project: finish", "attend: queries", "attend: split",
+        "attend: ticket", "attend: merge"};
+    printf("    %.3f million cycles\n", 1e-6 * (double)all);
+    for (int i = 0; i < CUDA_MARKS && places[i]; i++) {
+        printf("      %-18s %8.1f us\n", places[i], 1e6 * seconds * (double)marks[i] / (double)all);
+    }
+    mem_free(times);
+}
+
+static void measure(const char *text, const made_shape *shape, const settings *s) {
+    const double begin = now();
+    made *m = made_new(shape, s->streams, s->streams);
+    const kv_shape store = {.type = WEIR_F16,
+                            .n_layers = shape->n_layers,
+                            .n_kv_heads = shape->n_kv_heads,
+                            .head_dim = shape->head_dim,
+                            .slots = s->streams,
+                            .pins = SINKS,
+                            .ring = s->window - SINKS};
+    const backend_options o = {.level = s->level, .cache = "/tmp/weir_kernels"};
+    backend *b;
+    weir_error err;
+    if (backend_cuda.open(&b, m->plan, &store, &o, &err) != WEIR_OK) die(&err);
+    fill_store(b, &store);
+    const double opened = now();
+    static double times[MAX_STEPS];
+    uint64_t pos = 10000;
+    for (int i = 0; i < 10; i++) step(b, s, pos++);
+    for (int i = 0; i < s->steps; i++) {
+        const double from = now();
+        step(b, s, pos++);
+        times[i] = now() - from;
+    }
+    qsort(times, (size_t)s->steps, sizeof *times, compare);
+    const double median = times[s->steps / 2];
+    backend_sizes sizes;
+    b->api->sizes(b, &sizes);
+    const double kv = 4.0 * shape->head_dim * shape->n_kv_heads * shape->n_layers * s->window;
+    const double bytes = (double)sizes.step_weight_bytes + kv * s->streams;
+    printf(
+        "%-10s %s%s%s: %.1f tok/s, step %.1f us (p99 %.1f), %.2f GB, %.2f TB/s, opened in %.1f s\n",
+        text, b->api->kernels(b), s->streams > 1 ? ", streams" : "", "", s->streams / median,
+        1e6 * median, 1e6 * times[s->steps * 99 / 100], 1e-9 * bytes, 1e-12 * bytes / median,
+        opened - begin);
+    if (!s->level && s->streams <= CUDA_TOKENS) {
+        cuda_take_times(b);
+        step(b, s, pos++);
+        print_stages(b, median);
+    }
+    fflush(stdout);
+    b->api->close(b);
+    made_free(m);
+}
+
+int main(int argc, char **argv) {
+    settings s = {.steps = 200, .streams = 1, .window = 2048};
+    for (int c; (c = getopt(argc, argv, "l:n:s:w:")) != -1;) {
+        switch (c) {
+        case 'l': s.level = optarg; break;
+        case 'n': s.steps = atoi(optarg); break;
+        case 's': s.streams = atoi(optarg); break;
+        case 'w': s.window = atoi(optarg); break;
+        default: return 2;
+        }
+    }
+    if (s.steps < 1 || s.steps > MAX_STEPS || s.streams < 1 || s.streams > MAX_STREAMS) return 2;
+    for (int i = optind; i < argc; i++) {
+        made_shape shape;
+        if (!find_shape(argv[i], &shape)) {
+            fprintf(stderr, "bench_gpu: %s: wants 1b, 7b or 8b, a colon and a type\n", argv[i]);
+            return 2;
+        }
+        measure(argv[i], &shape, &s);
+    }
+    return 0;
+}
