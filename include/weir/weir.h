@@ -111,15 +111,17 @@ typedef int (*weir_progress)(void *user, const char *what, uint64_t done, uint64
 
 /* All-zero is the default. */
 typedef struct weir_engine_options {
-    const char *backend;    /* "auto" (NULL), "cpu", "ref" (slow, the readable definition)   */
-    int threads;            /* 0: all cores                                                  */
-    int sessions;           /* sessions that can be open at once; 0: 1                       */
-    int window;             /* W; 0: the model's trained context, at most 4096               */
-    int max_sinks;          /* most tokens a session can pin; 0: a quarter of the window     */
-    int chunk;              /* most tokens of one step; 0: 256                               */
-    weir_type kv_type;      /* DEFAULT (f16), F32, F16, BF16, INT8                           */
-    weir_type weights;      /* DEFAULT (as stored), Q8, Q4: repack 16- and 32-bit weights    */
-    weir_progress progress; /* called while weights load and prompts are read; may be NULL   */
+    const char *backend;      /* "auto" (NULL: a GPU where there is one), "cuda", "cpu", "ref"
+                                 (slow, the readable definition)                               */
+    const char *kernel_cache; /* folder for compiled GPU kernels; NULL: compiled at each open */
+    int threads;              /* 0: all cores                                                  */
+    int sessions;             /* sessions that can be open at once; 0: 1                       */
+    int window;               /* W; 0: the model's trained context, at most 4096               */
+    int max_sinks;            /* most tokens a session can pin; 0: a quarter of the window     */
+    int chunk;                /* most tokens of one step; 0: 256                               */
+    weir_type kv_type;        /* DEFAULT (f16), F32, F16, BF16, INT8                           */
+    weir_type weights;        /* DEFAULT (as stored), Q8, Q4: repack 16- and 32-bit weights    */
+    weir_progress progress;   /* called while weights load and prompts are read; may be NULL   */
     void *progress_user;
     const struct nn_arch *arch; /* a family of your own (weir/nn.h) that takes the place of the
                                    built-in one; NULL: the one that the model names           */
@@ -178,6 +180,7 @@ WEIR_API void weir_engine_close(weir_engine *engine);
 
 typedef struct weir_engine_info { /* strings are valid until the engine closes */
     const char *architecture, *name, *backend, *kernels, *weight_type, *kv_type;
+    const char *backend_reason; /* why auto took no GPU; empty: nothing to tell           */
     int dim, ffn_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab, context;
     int window, max_sinks, chunk, sessions, threads;
     uint64_t parameters;

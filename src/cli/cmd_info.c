@@ -61,6 +61,7 @@ static void print_text(const run *r, uint64_t available) {
     row("tokenizer", "%s", weir_engine_tokenizer(r->engine) ? "yes" : "no");
     row("chat template", "%s", i->has_chat_template ? "yes" : "no");
     row("backend", "%s, %s, %d threads", or_dash(i->backend), or_dash(i->kernels), i->threads);
+    if (i->backend_reason[0]) row("not on a GPU", "%s", i->backend_reason);
     row("weights", "%s, %s", format_bytes(a, (double)i->weight_bytes), or_dash(i->weight_type));
     row("window", "%s tokens, at most %s of them pinned", format_count(a, (uint64_t)i->window),
         format_count(b, (uint64_t)i->max_sinks));

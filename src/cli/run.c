@@ -7,11 +7,14 @@
 #include "base/file.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <sys/random.h>
+#include <sys/stat.h>
 
 /* Bytes are counted while weights load, tokens while prompts are read. */
 static int on_progress(void *user, const char *what, uint64_t done, uint64_t total) {
@@ -46,14 +49,35 @@ static int most_sinks(const options *o) {
     return o->max_sinks == CLI_AUTO && is_more ? o->sinks : or_zero(o->max_sinks);
 }
 
+/* $XDG_CACHE_HOME/weir or ~/.cache/weir; its folders are made. */
+static void make_kernel_cache(char *path, size_t size) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+    if (cache && cache[0] == '/') {
+        n = snprintf(path, size, "%s/weir", cache);
+    } else if (home && home[0] == '/') {
+        n = snprintf(path, size, "%s/.cache/weir", home);
+    }
+    if (n <= 0 || (size_t)n >= size) {
+        path[0] = 0;
+        return;
+    }
+    char *const last = strrchr(path, '/');
+    *last = 0;
+    mkdir(path, 0700); /* what fails shows as a cache that keeps nothing */
+    *last = '/';
+}
+
 /* Choices are 1-based, so their tables begin with what was not given. */
 bool run_open(run *r, const options *o, int sessions) {
     static const weir_type kv_types[] = {WEIR_TYPE_DEFAULT, WEIR_F32, WEIR_F16, WEIR_BF16,
                                          WEIR_INT8};
     static const weir_type weights[] = {WEIR_TYPE_DEFAULT, WEIR_Q8, WEIR_Q4};
     *r = (run){.o = o, .seed = run_seed(o), .progress.off = o->quiet};
+    make_kernel_cache(r->kernel_cache, sizeof r->kernel_cache);
     const weir_engine_options wanted = {
         .backend = o->backend,
+        .kernel_cache = r->kernel_cache[0] ? r->kernel_cache : NULL,
         .threads = or_zero(o->threads),
         .sessions = sessions,
         .window = or_zero(o->window),
@@ -233,6 +257,9 @@ json_t *run_model_json(const run *r) {
     json_object_set_new(j, "name", text_or_null(i->name));
     json_object_set_new(j, "architecture", text_or_null(i->architecture));
     json_object_set_new(j, "backend", text_or_null(i->backend));
+    if (i->backend_reason[0]) {
+        json_object_set_new(j, "backend_reason", text_or_null(i->backend_reason));
+    }
     json_object_set_new(j, "kernels", text_or_null(i->kernels));
     json_object_set_new(j, "weight_type", text_or_null(i->weight_type));
     json_object_set_new(j, "kv_type", text_or_null(i->kv_type));

@@ -183,21 +183,15 @@ static weir_status make_plan(weir_engine *e, weir_error *err) {
 
 static weir_status open_backend(weir_engine *e, const char *name, weir_error *err) {
     const weir_engine_options *o = &e->options;
-    const char *level;
-    const backend_api *api = backend_find(name, &level);
-    if (!api) {
-        return weir_fail(err, WEIR_ERR_ARGUMENT,
-                         "backend %s: not known; known are auto, cpu, cpu-LEVEL, ref", name);
-    }
     const kv_shape shape = shape_of(e);
     WEIR_TRY(check_fit(e, &shape, err));
     const backend_options options = {.threads = o->threads,
-                                     .level = level,
+                                     .cache = o->kernel_cache,
                                      .weights = o->weights,
                                      .progress = o->progress,
                                      .progress_user = o->progress_user};
-    WEIR_TRY(api->open(&e->backend, e->plan, &shape, &options, err));
-    api->sizes(e->backend, &e->sizes);
+    WEIR_TRY(backend_open(&e->backend, name, e->plan, &shape, &options, e->backend_reason, err));
+    e->backend->api->sizes(e->backend, &e->sizes);
     return WEIR_OK;
 }
 
@@ -332,6 +326,7 @@ void weir_engine_get_info(const weir_engine *e, weir_engine_info *out) {
         .architecture = c->architecture,
         .name = c->name,
         .backend = api->name,
+        .backend_reason = e->backend_reason,
         .kernels = api->kernels(e->backend),
         .weight_type = api->weight_type(e->backend),
         .kv_type = type_name(o->kv_type),

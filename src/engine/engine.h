@@ -29,6 +29,7 @@ struct weir_engine {
     checkpoint *checkpoint;
     plan *plan;
     backend *backend;
+    char backend_reason[BACKEND_REASON];
     weir_tokenizer *tokenizer; /* NULL: tokenizer_problem says why */
     char tokenizer_problem[ENGINE_PROBLEM];
     chat_template *chat_template; /* NULL: template_problem says why */

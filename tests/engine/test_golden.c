@@ -211,6 +211,7 @@ static int run_engine(golden_run *run, const int32_t *ids, int only_start) {
                                          .window = c->window,
                                          .max_sinks = MIN_OF(c->window - 1, 40),
                                          .chunk = run->chunk,
+                                         .kernel_cache = BINARY_DIR "/kernels",
                                          .kv_type = WEIR_F32};
     weir_engine *engine;
     weir_error err = {0};
@@ -317,9 +318,8 @@ static void weights_of_16_bits_give_the_same_logits_within_their_precision(void 
     run_cases(*state, is_16_bit);
 }
 
-/* test_golden ['cpu*']: all, or the tests of one back end. */
+/* test_golden ['cpu*']: all, or the tests of one back end.  test_golden --on cuda: on another. */
 int main(int argc, char **argv) {
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
     static char ref[] = "ref", cpu[] = "cpu";
 #define ON(backend, promise) \
     { #backend ": " #promise, promise, NULL, NULL, backend }
@@ -332,5 +332,26 @@ int main(int argc, char **argv) {
         ON_BOTH(turns_leave_whole_as_in_the_definition),
         ON_BOTH(weights_of_16_bits_give_the_same_logits_within_their_precision),
     };
+    if (argc == 3 && !strcmp(argv[1], "--on")) {
+        weir_engine *held; /* a device stays open between the many engines */
+        const weir_engine_options options = {.backend = argv[2]};
+        weir_error err;
+        if (weir_engine_open(&held, GOLDEN "/llama", &options, &err) != WEIR_OK) {
+            print_error("%s\n", err.message);
+            return 1;
+        }
+        const struct CMUnitTest alone[] = {
+            {"dense", dense_logits_are_those_of_transformers, NULL, NULL, argv[2]},
+            {"streaming", streaming_logits_are_those_of_the_definition, NULL, NULL, argv[2]},
+            {"window, recompute", window_and_recompute_logits_are_those_of_the_definition, NULL,
+             NULL, argv[2]},
+            {"pins", spans_pinned_later_are_seen_as_the_definition_sees_them, NULL, NULL, argv[2]},
+            {"turns", turns_leave_whole_as_in_the_definition, NULL, NULL, argv[2]},
+            {"16 bit", weights_of_16_bits_give_the_same_logits_within_their_precision, NULL, NULL,
+             argv[2]},
+        };
+        return cmocka_run_group_tests(alone, NULL, NULL);
+    }
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
