@@ -9,11 +9,12 @@
  * SPDX-License-Identifier: MIT */
 #include "nn/graph.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_BYTES = 256 };
+enum { NAME_BYTES = 256, SHAPE_BYTES = 48 };
 
 nn_scope nn_sub(const nn_scope *parent, const char *name) {
     return (nn_scope){parent->loader, parent, name, -1};
@@ -49,17 +50,27 @@ bool nn_has(const nn_scope *s, const char *name) {
     return find(s, name, "") || find(s, name, ".weight");
 }
 
+/* "[rows, cols]", or "[cols]" when rows is 0. */
+static const char *shape(char out[SHAPE_BYTES], int64_t rows, int64_t cols) {
+    if (rows) {
+        snprintf(out, SHAPE_BYTES, "[%" PRId64 ", %" PRId64 "]", rows, cols);
+    } else {
+        snprintf(out, SHAPE_BYTES, "[%" PRId64 "]", cols);
+    }
+    return out;
+}
+
 /* The tensor as [rows, cols]; rows 0: a vector of cols.  Absent: an error unless optional. */
 static const nn_param *bind(const nn_scope *s, const char *name, const char *suffix, int rows,
                             int cols, bool optional) {
     nn_loader *l = s->loader;
-    char full[NAME_BYTES] = "";
+    char full[NAME_BYTES] = "", found[SHAPE_BYTES], wanted[SHAPE_BYTES];
     full_name(s, name, suffix, full);
     const tensor_view *v = checkpoint_find(l->checkpoint, full);
     if (!v) {
         if (!optional && l->error.status == WEIR_OK) {
-            weir_fail(&l->error, WEIR_ERR_MODEL, "%s: is missing, model wants [%d, %d]", full, rows,
-                      cols);
+            weir_fail(&l->error, WEIR_ERR_MODEL, "%s: is missing, model wants %s", full,
+                      shape(wanted, rows, cols));
         }
         return NULL;
     }
@@ -68,8 +79,8 @@ static const nn_param *bind(const nn_scope *s, const char *name, const char *suf
     const int64_t found_cols = v->n_dims == 2 ? v->dims[1] : v->n_dims == 1 ? v->dims[0] : -1;
     if (found_cols != cols || found_rows != rows || (is_vector && v->n_dims != 1)) {
         if (l->error.status == WEIR_OK) {
-            weir_fail(&l->error, WEIR_ERR_MODEL, "%s: is [%lld, %lld], model wants [%d, %d]", full,
-                      (long long)found_rows, (long long)found_cols, rows, cols);
+            weir_fail(&l->error, WEIR_ERR_MODEL, "%s: is %s, model wants %s", full,
+                      shape(found, found_rows, found_cols), shape(wanted, rows, cols));
         }
         return NULL;
     }

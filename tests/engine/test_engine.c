@@ -83,7 +83,7 @@ static void tensors_that_are_missing_or_misshapen_are_named(void **state) {
     refuse_model(&(tiny_model){.narrow = "model.layers.0.self_attn.k_proj.weight"}, WEIR_ERR_MODEL,
                  "model.layers.0.self_attn.k_proj.weight: is [16, 31], model wants [16, 32]");
     refuse_model(&(tiny_model){.narrow = "model.layers.1.input_layernorm.weight"}, WEIR_ERR_MODEL,
-                 "model.layers.1.input_layernorm.weight: is [0, 31], model wants [0, 32]");
+                 "model.layers.1.input_layernorm.weight: is [31], model wants [32]");
     refuse_model(&(tiny_model){.narrow = "lm_head.weight"}, WEIR_ERR_MODEL, "lm_head.weight: is [");
 }
 
