@@ -18,7 +18,7 @@ typedef struct run {
     weir_engine *engine;
     weir_session *session;
     weir_engine_info info;
-    int64_t seed; /* --seed, or the one drawn */
+    int64_t seed;            /* --seed, or the one drawn */
     char kernel_cache[3072]; /* folder of compiled GPU kernels; empty: none */
     progress progress;
     bool hides_progress; /* the command draws its own line */
