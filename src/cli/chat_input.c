@@ -26,7 +26,7 @@
 enum {
     READ_SIZE = 1 << 16,
     HISTORY_SIZE = 1000,
-    KEYS = 8,
+    KEYS = 64,
     NEWLINE_MARK = 0x2424,
     TAB_MARK = 0x2409
 };
@@ -41,7 +41,7 @@ struct chat_input {
     History *history;
     char *history_path; /* heap; NULL: none */
     char prompt[8];
-    uint8_t keys[KEYS]; /* read ahead and not yet given to libedit */
+    uint8_t keys[KEYS]; /* read ahead or completed, and not yet given to libedit */
     int n_keys;
     bool pasting, canceled, was_empty;
 };
@@ -107,6 +107,22 @@ static wchar_t read_rest(chat_input *in, int first) {
     return code <= 0x10ffff ? (wchar_t)code : (wchar_t)UTF8_REPLACEMENT;
 }
 
+/* Tab: the rest of a command's name, as if it were typed.  (A function of libedit's own, EL_ADDFN,
+ * would leak its name.) */
+static void complete(chat_input *in) {
+    const LineInfo *line = el_line(in->edit);
+    const size_t n = (size_t)(line->cursor - line->buffer);
+    char rest[KEYS];
+    if (n && line->buffer[0] == '/' && !memchr(line->buffer, ' ', n) && !in->n_keys &&
+        chat_command_complete(line->buffer + 1, n - 1, rest, sizeof rest)) {
+        in->n_keys = (int)strlen(rest);
+        memcpy(in->keys, rest, (size_t)in->n_keys);
+    } else {
+        fputc('\a', stdout);
+        fflush(stdout);
+    }
+}
+
 /* libedit's source of characters: 1, or -1 when there is none. */
 static int read_key(EditLine *edit, wchar_t *out) {
     chat_input *in;
@@ -121,6 +137,10 @@ static int read_key(EditLine *edit, wchar_t *out) {
             return -1;
         }
         if (byte == 0x1b && is_fresh && take_bracket(in)) continue;
+        if (byte == '\t' && !in->pasting) {
+            complete(in);
+            continue;
+        }
         if (!in->pasting) {
             *out = byte < 0x80 ? (wchar_t)byte : read_rest(in, byte);
             return 1;
@@ -144,17 +164,6 @@ static char *show_prompt(EditLine *edit) {
     chat_input *in;
     el_get(edit, EL_CLIENTDATA, &in);
     return in->prompt;
-}
-
-/* Tab: completes the name of a command. */
-static unsigned char complete(EditLine *edit, int key) {
-    (void)key;
-    const LineInfo *line = el_line(edit);
-    const size_t n = (size_t)(line->cursor - line->buffer);
-    char rest[32];
-    if (!n || line->buffer[0] != '/' || memchr(line->buffer, ' ', n)) return CC_ERROR;
-    if (!chat_command_complete(line->buffer + 1, n - 1, rest, sizeof rest)) return CC_ERROR;
-    return el_insertstr(edit, rest) == 0 ? CC_REFRESH : CC_ERROR;
 }
 
 /* $XDG_STATE_HOME/weir/history or ~/.local/state/weir/history; its folders are made. */
@@ -191,8 +200,6 @@ static bool open_terminal(chat_input *in) {
     el_set(in->edit, EL_PROMPT, show_prompt);
     el_set(in->edit, EL_HIST, history, in->history);
     el_set(in->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
-    el_set(in->edit, EL_ADDFN, "weir-complete", "complete a command", complete);
-    el_set(in->edit, EL_BIND, "^I", "weir-complete", NULL);
     el_source(in->edit, NULL);
     el_set(in->edit, EL_GETCFN, read_key);
     struct sigaction action = {.sa_handler = on_continue};

@@ -66,7 +66,7 @@ static inline void tiny_tokenizer(const char *folder, const char *chat_template)
     "{{ eos_token }}{% endif %}{% endfor %}"
 
 typedef struct tiny_tensor {
-    char name[64];
+    char name[80];
     int rows, columns; /* columns 0: a vector of ones */
 } tiny_tensor;
 
