@@ -142,22 +142,6 @@ bool run_check_save(run *r, const char *path) {
     return true;
 }
 
-/* What the user can do about a failure; "" when the message says it all. */
-static const char *advice(weir_status status) {
-    switch (status) {
-    case WEIR_ERR_FULL: return "; or take a larger --window";
-    case WEIR_ERR_MEMORY: return "; a smaller --window, --kv-type int8 or --quantize q4 takes less";
-    case WEIR_OK:
-    case WEIR_ERR_ARGUMENT:
-    case WEIR_ERR_IO:
-    case WEIR_ERR_FORMAT:
-    case WEIR_ERR_MODEL:
-    case WEIR_ERR_DEVICE:
-    case WEIR_ERR_CANCELED: break;
-    }
-    return "";
-}
-
 /* A signal is no failure to explain: who sent it knows. */
 int run_end(run *r) {
     progress_end(&r->progress);
@@ -169,7 +153,9 @@ int run_end(run *r) {
         status = EXIT_FAILED;
     }
     if (r->err.status != WEIR_OK && !(number && r->err.status == WEIR_ERR_CANCELED)) {
-        complain(r->o->command, "%s%s", r->err.message, advice(r->err.status));
+        const bool is_full = r->err.status == WEIR_ERR_FULL;
+        complain(r->o->command, "%s%s", r->err.message,
+                 is_full ? "; or take a larger --window" : "");
     } else if (r->err.status == WEIR_ERR_CANCELED) {
         complain(r->o->command, "interrupted");
     }
