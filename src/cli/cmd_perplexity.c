@@ -293,6 +293,7 @@ static weir_status perplexity(work *w) {
     if (status == WEIR_ERR_CANCELED && signal_caught()) { /* what there is so far */
         complain(w->o->command, "interrupted after %zu of %zu tokens", w->n_read, w->n);
         report(w);
+        w->r.err = (weir_error){0}; /* said */
     }
     WEIR_TRY(status);
     report(w);
