@@ -93,7 +93,8 @@ def verdicts(table, chunks, single):
             (max(map(abs, apart)) <= 0.03, f"{100 * max(apart, key=abs):+.2f} % at most"),
         "dense drifts away": (drift >= 1.5, f"{drift:.2f} times the perplexity of streaming"),
         "reading in chunks 20 x as fast as single tokens":
-            (chunks >= 20 * single, f"{chunks:,.0f} and {single:,.0f} tok/s, {chunks / single:.1f} x"),
+            (chunks >= 20 * single,
+             f"{chunks:,.0f} and {single:,.0f} tok/s, {chunks / single:.1f} x"),
     }
 
 
@@ -122,12 +123,14 @@ def record(args, table, judged, chunks, single, sampled):
     with out.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["tenth", *table])
-        writer.writerows([i + 1, *(f"{table[mode][i]:.4f}" for mode in table)] for i in range(TENTHS))
+        for i in range(TENTHS):
+            writer.writerow([i + 1, *(f"{table[mode][i]:.4f}" for mode in table)])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     figures = {
-        "bench": "streaming", "commit": commit.stdout.strip(), "machine": platform.processor() or
-        platform.machine(), "threads": args.threads, "tokens": args.tokens, "window": args.window,
-        "sampled_positions": sampled, "dense_tokens": args.dense, "chunks_tokens_per_second": chunks,
+        "bench": "streaming", "commit": commit.stdout.strip(),
+        "machine": platform.processor() or platform.machine(), "threads": args.threads,
+        "tokens": args.tokens, "window": args.window, "sampled_positions": sampled,
+        "dense_tokens": args.dense, "chunks_tokens_per_second": chunks,
         "single_tokens_per_second": single,
         "verdicts": {what: {"holds": is_so, "figure": how} for what, (is_so, how) in judged.items()},
     }

@@ -230,7 +230,7 @@ WEIR_API WEIR_MUST_CHECK weir_status weir_session_say(weir_session *session, wei
 WEIR_API WEIR_MUST_CHECK weir_status weir_session_append(weir_session *session, const char *text,
                                                          size_t size, weir_error *err);
 
-/* Adds tokens as they are. */
+/* Adds tokens as they are; a reply in progress is over. */
 WEIR_API WEIR_MUST_CHECK weir_status weir_session_feed(weir_session *session, const int32_t *ids,
                                                        size_t n, weir_error *err);
 

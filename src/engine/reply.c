@@ -77,8 +77,13 @@ static weir_status advance(weir_session *s, weir_text *out, weir_error *err) {
     reply *r = &s->reply;
     const weir_sampling *o = &s->sampler.options;
     int32_t id;
+    const rng before = s->sampler.state.rng;
     WEIR_TRY(weir_session_sample(s, &id, err));
-    WEIR_TRY(session_read(s, &id, 1, true, err));
+    const weir_status status = session_read(s, &id, 1, true, err);
+    if (status != WEIR_OK) { /* a token that could not be read was never drawn */
+        s->sampler.state.rng = before;
+        return status;
+    }
     s->counts.generated_tokens++;
     out->tokens++;
     if (!o->ignore_eos && tokenizer_is_end(s->engine->tokenizer, id)) {

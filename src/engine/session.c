@@ -144,7 +144,6 @@ weir_status weir_session_append(weir_session *s, const char *text, size_t size, 
     int32_t *ids;
     size_t n;
     WEIR_TRY(tokenizer_encode(e->tokenizer, text, size, flags, &ids, &n, err));
-    reply_close(&s->reply);
     const weir_status status = weir_session_feed(s, ids, n, err);
     mem_free(ids);
     return status;

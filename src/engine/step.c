@@ -148,6 +148,7 @@ weir_status session_read(weir_session *s, const int32_t *ids, size_t n, bool is_
 weir_status weir_session_feed(weir_session *s, const int32_t *ids, size_t n, weir_error *err) {
     const double start = machine_clock();
     const uint64_t from = s->window.pos;
+    reply_close(&s->reply);
     const weir_status status = session_read(s, ids, n, false, err);
     s->counts.prompt_tokens += s->window.pos - from;
     s->counts.prompt_seconds += machine_clock() - start;
@@ -192,6 +193,7 @@ weir_status weir_session_eval(weir_session *s, const int32_t *ids, size_t n, siz
     WEIR_TRY(check_ids(s, ids, n, err));
     const double start = machine_clock();
     const uint64_t from = s->window.pos;
+    reply_close(&s->reply);
     const weir_status status =
         s->window.mode == WEIR_RECOMPUTE
             ? eval_recompute(s, ids, n, MAX_OF(stride, (size_t)1), fn, user, err)

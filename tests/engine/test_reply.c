@@ -221,6 +221,11 @@ static void an_interrupted_session_is_whole(void **state) {
     feed(a, (const int32_t[]){'t'}, 1); /* the next reply knows nothing of the one before */
     hear_all(a, &r);
     assert_string_equal(r.text, "uvwxyz");
+    feed(a, (const int32_t[]){'b'}, 1);
+    for (r = (spoken){0}; r.size < 3;) hear(a, &r); /* "cde", and "fg" is held */
+    feed(a, (const int32_t[]){'t'}, 1);             /* tokens that come in between end a reply */
+    hear_all(a, &r);
+    assert_string_equal(r.text, "uvwxyz");
     OK(weir_session_interrupt(a, &err)); /* nothing to interrupt: nothing happens */
     weir_session_close(a);
     weir_session_close(b);
@@ -294,6 +299,26 @@ static void pieces_add_up_to_what_the_tokens_spell(void **state) {
     tiny_remove(path);
 }
 
+/* A full dense session draws nothing: with more room it would have gone on the same way. */
+static void a_token_that_cannot_be_read_is_not_drawn(void **state) {
+    (void)state;
+    char *path = tiny_make(&(tiny_model){.seed = 23});
+    weir_engine *e = open_model(path, 1);
+    weir_session *s = session_of(
+        e, &(weir_session_options){.mode = WEIR_DENSE, .sampling = {.temperature = 1, .seed = 4}});
+    int32_t ids[WINDOW] = {0};
+    feed(s, ids, WINDOW);
+    const uint64_t before = s->sampler.state.rng.state;
+    weir_text t;
+    for (int i = 0; i < 3; i++) {
+        REFUSED(weir_session_next(s, &t, &err), WEIR_ERR_FULL, "has room for 0 more");
+        assert_int_equal(s->sampler.state.rng.state, before);
+    }
+    weir_session_close(s);
+    weir_engine_close(e);
+    tiny_remove(path);
+}
+
 static void text_in_front_gets_its_bos_and_is_read(void **state) {
     (void)state;
     char *path = scripted(ALPHABET);
@@ -356,6 +381,7 @@ int main(void) {
         cmocka_unit_test(an_interrupted_session_is_whole),
         cmocka_unit_test(the_same_seed_gives_the_same_text),
         cmocka_unit_test(pieces_add_up_to_what_the_tokens_spell),
+        cmocka_unit_test(a_token_that_cannot_be_read_is_not_drawn),
         cmocka_unit_test(text_in_front_gets_its_bos_and_is_read),
         cmocka_unit_test(a_real_model_tells_the_story_of_its_reference),
     };
