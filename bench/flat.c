@@ -1,6 +1,6 @@
 /* flat.c - flat for ever: does the millionth token cost what the thousandth did?
  *
- *     flat MODEL [TOKENS [WINDOW [OUT]]]          1000000 tokens, window 256
+ *     build/release/bench/flat MODEL [TOKENS [WINDOW [OUT]]]      1000000 tokens, window 256
  *
  * Generates from MODEL without end and looks at every block of 10 000 tokens: the median time of a
  * token, and the resident memory at its end.  Two verdicts:

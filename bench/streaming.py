@@ -24,7 +24,6 @@ import csv
 import json
 import math
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
@@ -117,6 +116,13 @@ def show(args, table, judged):
         print(f"{'yes' if is_so else 'NO':>4}  {what}: {how}")
 
 
+def cpu_name():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return "unknown"
+
+
 def record(args, table, judged, chunks, single, sampled):
     out = pathlib.Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +134,7 @@ def record(args, table, judged, chunks, single, sampled):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     figures = {
         "bench": "streaming", "commit": commit.stdout.strip(),
-        "machine": platform.processor() or platform.machine(), "threads": args.threads,
+        "cpu": cpu_name(), "threads": args.threads,
         "tokens": args.tokens, "window": args.window, "sampled_positions": sampled,
         "dense_tokens": args.dense, "chunks_tokens_per_second": chunks,
         "single_tokens_per_second": single,
