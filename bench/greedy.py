@@ -69,19 +69,22 @@ def main():
     got = run(args.weir, "generate", args.model, "--prompt", args.prompt, "--tokens", args.tokens,
               "--greedy", "--window", args.window, "--sinks", args.sinks, "--kv-type", "f32",
               "--ignore-eos", "--no-loop-guard", "--quiet").rstrip("\n")
-    same = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b), min(len(got), len(wanted)))
+    pairs = zip(got, wanted)
+    shorter = min(len(got), len(wanted))
+    same = next((i for i, (a, b) in enumerate(pairs) if a != b), shorter)
     is_same = got == wanted
     print(f"{'tokens':>10}{'windows':>10}{'characters':>12}{'equal':>10}{'least margin':>14}")
-    print(f"{args.tokens:10,}{args.tokens / args.window:10.1f}{len(wanted):12,}{same:10,}{margin:14.2e}")
+    print(f"{args.tokens:10,}{args.tokens / args.window:10.1f}{len(wanted):12,}{same:10,}"
+          f"{margin:14.2e}")
     print("the texts are the same" if is_same else f"wanted ...{wanted[same:same + 60]!r}\n"
           f"got    ...{got[same:same + 60]!r}")
     out = pathlib.Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    out.write_text(json.dumps({"bench": "greedy", "commit": commit.stdout.strip(), "tokens": args.tokens,
-                               "window": args.window, "sinks": args.sinks, "characters": len(wanted),
-                               "equal_characters": same, "least_margin": float(margin),
-                               "is_same": is_same}, indent=1) + "\n")
+    figures = {"bench": "greedy", "commit": commit.stdout.strip(), "tokens": args.tokens,
+               "window": args.window, "sinks": args.sinks, "characters": len(wanted),
+               "equal_characters": same, "least_margin": float(margin), "is_same": is_same}
+    out.write_text(json.dumps(figures, indent=1) + "\n")
     sys.exit(not is_same)
 
 

@@ -138,7 +138,8 @@ def record(args, table, judged, chunks, single, sampled):
         "tokens": args.tokens, "window": args.window, "sampled_positions": sampled,
         "dense_tokens": args.dense, "chunks_tokens_per_second": chunks,
         "single_tokens_per_second": single,
-        "verdicts": {what: {"holds": is_so, "figure": how} for what, (is_so, how) in judged.items()},
+        "verdicts": {what: {"holds": is_so, "figure": how}
+                     for what, (is_so, how) in judged.items()},
     }
     out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
 
