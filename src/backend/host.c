@@ -136,12 +136,14 @@ weir_status host_step(backend *b, const batch *rows, weir_error *err) {
     } else {
         team_phases(h->team, h->n_phases, run_phase, h);
     }
+    h->batch = NULL; /* the caller's, and may be gone by now */
+    h->n_shown = rows->n_wanted;
     return WEIR_OK;
 }
 
 const float *host_logits(const backend *b, int i) {
     const host *h = host_of_const(b);
-    assert(h->batch && i >= 0 && i < h->batch->n_wanted);
+    assert(i >= 0 && i < h->n_shown);
     return plan_row(h->plan, h->arena, h->plan->logits, i);
 }
 

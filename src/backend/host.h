@@ -49,7 +49,8 @@ struct host {
     backend_sizes sizes;
     size_t row_products; /* multiplications one row of a step takes, attention aside */
 
-    const batch *batch; /* of the running step */
+    const batch *batch; /* of the running step; NULL between steps */
+    int n_shown;        /* rows of logits that the last step left */
     host_phase *phases; /* [2 * n_ops + 1] of the running step */
     int n_phases;
     /* [max_rows][pairs] each, rows of the running step: phases at pos (recent) and p (pinned) */
