@@ -79,21 +79,32 @@ read_fn *cpu_read_find(const cpu_features *f) {
 
 /* ---- product */
 
+/* y = sums [+ bias] [+ residual] of one row and panel; n is a constant where it matters. */
+static inline void write_panel(const project_job *j, const float *sums, size_t row, int at,
+                               const int n) {
+    float *y = j->y + row * j->y_stride + at;
+    float x[PACK_ROWS];
+    for (int i = 0; i < n; i++) x[i] = sums[i];
+    if (j->bias) {
+        for (int i = 0; i < n; i++) x[i] += j->bias[at + i];
+    }
+    if (j->residual) {
+        const float *residual = j->residual + row * j->residual_stride + at;
+        for (int i = 0; i < n; i++) x[i] += residual[i];
+    }
+    for (int i = 0; i < n; i++) y[i] = x[i];
+}
+
 /* Adds bias and residual to the sums of one tile, [rows][panels][16], and writes them out. */
 static void write_tile(const project_job *j, const float *sums, int first_row, int rows,
                        int first_panel, int panels) {
     for (int r = 0; r < rows; r++) {
-        const size_t row = (size_t)(first_row + r);
-        float *y = j->y + row * j->y_stride;
-        const float *residual = j->residual ? j->residual + row * j->residual_stride : NULL;
         for (int p = 0; p < panels; p++, sums += PACK_ROWS) {
-            const int at = (first_panel + p) * PACK_ROWS;
-            const int n = MIN_OF(PACK_ROWS, j->m->rows - at);
-            for (int i = 0; i < n; i++) {
-                float sum = sums[i];
-                if (j->bias) sum += j->bias[at + i];
-                if (residual) sum += residual[at + i];
-                y[at + i] = sum;
+            const int at = (first_panel + p) * PACK_ROWS, n = j->m->rows - at;
+            if (n >= PACK_ROWS) {
+                write_panel(j, sums, (size_t)(first_row + r), at, PACK_ROWS);
+            } else {
+                write_panel(j, sums, (size_t)(first_row + r), at, n);
             }
         }
     }

@@ -34,6 +34,18 @@ enum {
     G = PACK_GROUP,
     MOST_ROWS = 16, /* of a tile */
     LINE = 64,      /* bytes of a row of a B or C tile */
+    CHUNK = 1024,   /* k of a call */
+};
+
+enum { /* rows of a step from which making panels ready pays, by format */
+       LEAST_BF16 = 8,
+       LEAST_Q4 = 12,
+       LEAST_Q4M = 12,
+       LEAST_K4 = 12,
+       LEAST_Q8 = 16,
+       LEAST_Q8M = 16,
+       LEAST_K5 = 16,
+       LEAST_K6 = 64,
 };
 
 typedef struct tile_config { /* the operand of ldtilecfg */
@@ -247,15 +259,15 @@ WEIR_INLINE void levels_tile(const levels f, const wide_tile *t, const int rows)
         ROWS_CASE(14)  \
         ROWS_CASE(15)  \
         ROWS_CASE(16)
-    #define WIDE_ENTRY(FORMAT, name, ...)         \
-        [PACK_##FORMAT] = {.run = wide_##name,    \
-                           .rows = MOST_ROWS,     \
-                           .panels = 1,           \
-                           .at_least = 12,        \
-                           .chunk = 512,          \
-                           .bytes = bytes_##name, \
-                           .ready = ready_##name, \
-                           .begin = begin_levels, \
+    #define WIDE_ENTRY(FORMAT, name, ...)              \
+        [PACK_##FORMAT] = {.run = wide_##name,         \
+                           .rows = MOST_ROWS,          \
+                           .panels = 1,                \
+                           .at_least = LEAST_##FORMAT, \
+                           .chunk = CHUNK,             \
+                           .bytes = bytes_##name,      \
+                           .ready = ready_##name,      \
+                           .begin = begin_levels,      \
                            .end = end},
 
 LEVELS_MAP(WIDE)
@@ -356,8 +368,8 @@ const project_table cpu_amx_table = {
     .wides = {LEVELS_MAP(WIDE_ENTRY)[PACK_BF16] = {.run = wide_bf16,
                                                    .rows = 2 * MOST_ROWS,
                                                    .panels = 2,
-                                                   .at_least = 12,
-                                                   .chunk = 512,
+                                                   .at_least = LEAST_BF16,
+                                                   .chunk = CHUNK,
                                                    .begin = begin_bf16,
                                                    .end = end}},
 };
