@@ -44,7 +44,7 @@ static void options_that_cannot_be_are_refused_with_their_bounds(void **state) {
         {{.kv_type = WEIR_Q4}, "kv_type: keys and values are f32, f16, bf16 or int8"},
         {{.kv_type = (weir_type)99}, "kv_type: "},
         {{.weights = WEIR_F16}, "weights: are kept as stored, or become q8 or q4"},
-        {{.backend = "gpu9"}, "backend gpu9: not known; known are auto, cpu"},
+        {{.backend = "gpu9"}, "backend gpu9: not known; known are auto, cuda, cpu"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         refuse(path, &cases[i].options, WEIR_ERR_ARGUMENT, cases[i].words);
