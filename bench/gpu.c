@@ -1,6 +1,8 @@
 /* gpu.c - how fast the CUDA back end decodes, on random weights of known shapes.
  *
- *     bench_gpu [-l LEVEL] [-n STEPS] [-s STREAMS] [-w WINDOW] SHAPE:TYPE...     1b:bf16 7b:q4_0
+ *     bench_gpu [-l LEVEL] [-n STEPS] [-s STREAMS | -c CHUNK] [-w WINDOW] SHAPE:TYPE...
+ *
+ * SHAPE:TYPE is 1b:bf16, 7b:q4_0, ...; with -c steps are chunks of a prompt.
  *
  * The ring is full: every token sees WINDOW keys.  For each shape: median and p99 of a step by the
  * host's clock, bytes a step must read (weights and the keys and values it sees) and the rate that
@@ -58,6 +60,7 @@ static const struct {
 typedef struct settings {
     const char *level;
     int steps, streams, window;
+    int chunk; /* 0: decode; tokens of one prompt in a step */
 } settings;
 
 static double now(void) {
@@ -101,32 +104,39 @@ static void fill_store(backend *b, const kv_shape *store) {
     }
     weir_error err;
     for (int slot = 0; slot < store->slots; slot++) {
-        for (int row = 0; row + 64 <= store->ring; row += 64) {
-            if (b->api->import_rows(b, slot, false, row, 64, rows, &err)) die(&err);
+        for (int row = 0; row < store->ring; row += 64) {
+            if (b->api->import_rows(b, slot, false, row, MIN_OF(64, store->ring - row), rows, &err))
+                die(&err);
         }
         if (b->api->import_rows(b, slot, true, 0, store->pins, rows, &err)) die(&err);
     }
     mem_free(rows);
 }
 
+static int rows_of_step(const settings *s) {
+    return s->chunk ? s->chunk : s->streams;
+}
+
 static void step(backend *b, const settings *s, uint64_t pos) {
     static batch_row rows[MAX_STREAMS];
     static batch_group groups[MAX_STREAMS];
     static int wanted[MAX_STREAMS];
-    for (int i = 0; i < s->streams; i++) {
+    const int n = rows_of_step(s);
+    for (int i = 0; i < n; i++) {
         rows[i] = (batch_row){.token = (int)(pos * 31 + (uint64_t)i) % 32000,
-                              .slot = i,
-                              .pos = pos,
+                              .slot = s->chunk ? 0 : i,
+                              .pos = s->chunk ? pos * (uint64_t)n + (uint64_t)i : pos,
                               .p = (uint32_t)s->window - 1,
                               .pins = SINKS,
                               .recent = s->window - SINKS};
         groups[i] = (batch_group){.slot = i, .first = i, .n = 1};
-        wanted[i] = i;
+        wanted[i] = s->chunk ? n - 1 : i;
     }
+    if (s->chunk) groups[0].n = n;
     const batch all = {.rows = rows,
                        .groups = groups,
                        .wanted = wanted,
-                       .n = s->streams,
+                       .n = n,
                        .n_groups = s->streams,
                        .n_wanted = s->streams};
     weir_error err;
@@ -188,14 +198,15 @@ static void print_stages(backend *b, double seconds) {
 
 static void measure(const char *text, const made_shape *shape, const settings *s) {
     const double begin = now();
-    made *m = made_new(shape, s->streams, s->streams);
+    const int n = rows_of_step(s);
+    made *m = made_new(shape, n, s->streams);
     const kv_shape store = {.type = WEIR_F16,
                             .n_layers = shape->n_layers,
                             .n_kv_heads = shape->n_kv_heads,
                             .head_dim = shape->head_dim,
                             .slots = s->streams,
                             .pins = SINKS,
-                            .ring = s->window - SINKS};
+                            .ring = s->window - SINKS + s->chunk};
     const backend_options o = {.level = s->level, .cache = "/tmp/weir_kernels"};
     backend *b;
     weir_error err;
@@ -218,10 +229,13 @@ static void measure(const char *text, const made_shape *shape, const settings *s
     const double bytes = (double)sizes.step_weight_bytes + kv * s->streams;
     printf(
         "%-10s %s%s%s: %.1f tok/s, step %.1f us (p99 %.1f), %.2f GB, %.2f TB/s, opened in %.1f s\n",
-        text, b->api->kernels(b), s->streams > 1 ? ", streams" : "", "", s->streams / median,
-        1e6 * median, 1e6 * times[s->steps * 99 / 100], 1e-9 * bytes, 1e-12 * bytes / median,
-        opened - begin);
-    if (!s->level && s->streams <= CUDA_TOKENS) {
+        text, b->api->kernels(b),
+        s->chunk         ? ", prompt"
+        : s->streams > 1 ? ", streams"
+                         : "",
+        "", n / median, 1e6 * median, 1e6 * times[s->steps * 99 / 100], 1e-9 * bytes,
+        1e-12 * bytes / median, opened - begin);
+    if (!s->level && n <= CUDA_TOKENS) {
         cuda_take_times(b);
         step(b, s, pos++);
         print_stages(b, median);
@@ -233,16 +247,18 @@ static void measure(const char *text, const made_shape *shape, const settings *s
 
 int main(int argc, char **argv) {
     settings s = {.steps = 200, .streams = 1, .window = 2048};
-    for (int c; (c = getopt(argc, argv, "l:n:s:w:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "l:n:s:w:c:")) != -1;) {
         switch (c) {
         case 'l': s.level = optarg; break;
         case 'n': s.steps = atoi(optarg); break;
         case 's': s.streams = atoi(optarg); break;
         case 'w': s.window = atoi(optarg); break;
+        case 'c': s.chunk = atoi(optarg); break;
         default: return 2;
         }
     }
     if (s.steps < 1 || s.steps > MAX_STEPS || s.streams < 1 || s.streams > MAX_STREAMS) return 2;
+    if (s.chunk < 0 || s.chunk > MAX_STREAMS || (s.chunk && s.streams > 1)) return 2;
     for (int i = optind; i < argc; i++) {
         made_shape shape;
         if (!find_shape(argv[i], &shape)) {

@@ -123,6 +123,10 @@ static void run_walk(void **arguments) {
     walk(*(const cuda_world *)arguments[0]);
 }
 
+static void run_many(void **arguments) {
+    many(*(const cuda_world *)arguments[0]);
+}
+
 static void run_copy_rows(void **arguments) {
     copy_rows(*(const cuda_world *)arguments[0], *(const cuda_copy *)arguments[1]);
 }
@@ -133,6 +137,7 @@ static void run_pin_row(void **arguments) {
 
 static void (*find(const char *kernel))(void **) {
     if (strcmp(kernel, "walk") == 0) return run_walk;
+    if (strcmp(kernel, "many") == 0) return run_many;
     if (strcmp(kernel, "copy_rows") == 0) return run_copy_rows;
     if (strcmp(kernel, "pin_row") == 0) return run_pin_row;
     return NULL;

@@ -179,8 +179,9 @@ DEVICE u32 f16_of_bytes(u32 word, int which, int bias) {
     return f16_of_float((float)(a - bias)) | f16_of_float((float)(b - bias)) << 16;
 }
 
-DEVICE u32 f16_of_nibbles(u32 word, int bias) {
-    const int a = (int)(word & 15), b = (int)(word >> 16 & 15);
+DEVICE u32 f16_of_nibbles(u32 word, bool is_high, int bias) {
+    const u32 low = is_high ? word >> 4 : word;
+    const int a = (int)(low & 15), b = (int)(low >> 16 & 15);
     return f16_of_float((float)(a - bias)) | f16_of_float((float)(b - bias)) << 16;
 }
 

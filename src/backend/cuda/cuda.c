@@ -77,11 +77,12 @@ static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *e
     cuda_image_clear(&image);
     WEIR_TRY(status);
     WEIR_TRY(CUDA_CALL(d, function, err, &c->walk, c->module, "walk"));
+    WEIR_TRY(CUDA_CALL(d, function, err, &c->many, c->module, "many"));
     WEIR_TRY(CUDA_CALL(d, function, err, &c->copy_rows, c->module, "copy_rows"));
     WEIR_TRY(CUDA_CALL(d, function, err, &c->pin_row, c->module, "pin_row"));
-    status =
-        CUDA_CALL(d, set_attribute, err, c->walk, SHARED_ATTRIBUTE, c->layout.world.shared.bytes);
-    return status;
+    const int shared = c->layout.world.shared.bytes;
+    WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->walk, SHARED_ATTRIBUTE, shared));
+    return CUDA_CALL(d, set_attribute, err, c->many, SHARED_ATTRIBUTE, shared);
 }
 
 /* Small vectors and the stages; the store and the work space start as zeros. */
@@ -256,6 +257,7 @@ static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_erro
     w->n_wanted = b->n_wanted;
     w->alone = is_alone(b);
     w->plain = c->plain;
+    w->pass = w->shared.pass;
     WEIR_TRY(CUDA_CALL(d, write, err, w->rows, rows, (size_t)b->n * sizeof *rows, d->stream));
     if (b->n_wanted == 0) return WEIR_OK;
     int *wanted = (int *)(void *)(c->host + c->wanted_at);
@@ -284,6 +286,26 @@ static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error 
     return WEIR_OK;
 }
 
+/* One stage by itself; a product of many tokens in two launches. */
+static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
+    const cuda_stage *s = &c->layout.stages[i];
+    const int rows = s->out.selected ? w->n_wanted : w->n;
+    const bool is_many =
+        s->kind == NN_PROJECT && rows > CUDA_TOKENS && !w->plain && s->matrix.format != CUDA_F32;
+    if (s->kind == CUDA_STORE && w->alone) return WEIR_OK;
+    if (!is_many) return walk(c, w, i, i + 1, err);
+    void *arguments[] = {w};
+    w->first = i;
+    w->last = i + 1;
+    w->pass = CUDA_MANY;
+    w->preparing = 1;
+    WEIR_TRY(cuda_launch(c, c->many, false, (size_t)w->shared.bytes, arguments, err));
+    w->preparing = 0;
+    WEIR_TRY(cuda_launch(c, c->many, false, (size_t)w->shared.bytes, arguments, err));
+    w->pass = w->shared.pass;
+    return WEIR_OK;
+}
+
 static weir_status download_logits(cuda *c, const batch *b, weir_error *err) {
     const plan *p = c->layout.plan;
     const plan_tensor *t = &p->tensors[p->logits];
@@ -306,7 +328,7 @@ static weir_status step(backend *base, const batch *b, weir_error *err) {
     if (b->n <= CUDA_TOKENS && !c->by_stage) {
         WEIR_TRY(walk(c, &w, 0, n_stages, err));
     } else {
-        for (int i = 0; i < n_stages; i++) WEIR_TRY(walk(c, &w, i, i + 1, err));
+        for (int i = 0; i < n_stages; i++) WEIR_TRY(walk_stage(c, &w, i, err));
     }
     WEIR_TRY(download_logits(c, b, err));
     return CUDA_CALL(&c->device, synchronize, err, c->device.stream);

@@ -26,7 +26,7 @@ typedef struct cuda {
     cuda_device device;
     cuda_layout layout;
     cuda_address memory; /* [layout.bytes] */
-    cuda_handle module, walk, copy_rows, pin_row;
+    cuda_handle module, walk, many, copy_rows, pin_row;
     int n_threads; /* of a block of walk */
     bool by_stage, plain;
     unsigned barrier_count; /* arrivals at the grid barrier so far */

@@ -162,19 +162,27 @@ static void make_stages(cuda_layout *l) {
 
 /* ---- a block's shared memory */
 
-static size_t input_bytes(const cuda_layout *l, int pass, int n_warps, int *sums) {
-    const plan *p = l->plan;
+/* The depth of the widest product. */
+static size_t widest(const cuda_layout *l) {
     size_t depth = 0;
-    for (int i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind != NN_PROJECT) continue;
-        const cuda_matrix *m = &l->weights[p->ops[i].matrix].matrix;
+    for (int i = 0; i < l->plan->n_ops; i++) {
+        if (l->plan->ops[i].kind != NN_PROJECT) continue;
+        const cuda_matrix *m = &l->weights[l->plan->ops[i].matrix].matrix;
         depth = MAX_OF(depth, (size_t)m->n_blocks * (size_t)m->block_span);
     }
+    return depth;
+}
+
+enum { MANY_BYTES = CUDA_SLICES * CUDA_MANY * CUDA_TILE * 4 }; /* sums of a tile of many tokens */
+
+static size_t input_bytes(const cuda_layout *l, int pass, int n_warps, int *sums) {
+    const plan *p = l->plan;
+    const size_t depth = widest(l), many = p->max_rows > CUDA_TOKENS ? 2 * MANY_BYTES : 0;
     const size_t hd = (size_t)p->attention.head_dim;
     const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 1) * CUDA_HEADS * (hd + 2) +
                         CUDA_HEADS * (size_t)l->world.max_splits + 1;
     *sums = (int)((depth / 32 + 1) * (size_t)pass * sizeof(float));
-    return MAX_OF((size_t)pass * depth, look) * sizeof(float);
+    return MAX_OF(MAX_OF((size_t)pass * depth, look) * sizeof(float), many);
 }
 
 static int up_to(size_t x, size_t unit) {
@@ -229,6 +237,7 @@ static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int lea
     const size_t slot = (size_t)n_warps * ((size_t)s->slot_bytes + sizeof(uint64_t));
     s->slots = (int)MIN_OF((bytes - fixed) / slot, MAX_SLOTS);
     s->pass = pass;
+    s->many_tiles = (int)MIN_OF(input / (2 * MANY_BYTES), (size_t)n_warps);
     s->parts = n_warps * s->slots * s->slot_bytes;
     s->input = s->parts + (int)parts;
     s->sums = s->input + up_to(input, 128);
@@ -319,6 +328,12 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     w->sin_pin = place(l, "phases", phases);
     w->rows = place(l, "rows", rows * sizeof(cuda_row));
     w->wanted = place(l, "wanted", (size_t)p->max_wanted * sizeof(int));
+    if (p->max_rows > CUDA_TOKENS) {
+        const size_t depth = widest(l);
+        w->ready = place(l, "inputs", size_mul(size_mul(rows, depth), sizeof(float)));
+        w->ready_sums = place(l, "inputs", size_mul(size_mul(rows, depth / 32 + 1), sizeof(float)));
+        w->ready_scales = place(l, "inputs", rows * sizeof(float));
+    }
     w->barrier = place(l, "barrier", sizeof(unsigned));
     l->times = place(l, "times", (2 * (size_t)p->n_ops + 2 + CUDA_MARKS) * sizeof(uint64_t));
     w->tickets = place(l, "tickets", blocks * sizeof(unsigned));

@@ -21,6 +21,7 @@ enum {
     CUDA_SLICES = 8,    /* parts of k whose sums are made apart and added in order         */
     CUDA_TOKENS = 4,    /* tokens of one pass of `walk`: a token takes two columns of a
                            matrix instruction that has eight                               */
+    CUDA_MANY = 32,     /* tokens of one pass over weights when there are more              */
     CUDA_HEADS = 4,     /* query heads that look at the same keys together, at most        */
     CUDA_MARKS = 15,    /* places in the code whose time is added up                       */
     CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
@@ -108,7 +109,7 @@ typedef struct cuda_shared {
     int bytes;
     int slots, slot_bytes; /* of each warp's ring */
     int pass;              /* tokens of a pass, at most CUDA_TOKENS */
-    int unused;
+    int many_tiles;        /* tiles whose sums of CUDA_MANY tokens fit half of `input`; 0: none */
 } cuda_shared;
 
 typedef struct cuda_world { /* the argument of every kernel */
@@ -117,6 +118,8 @@ typedef struct cuda_world { /* the argument of every kernel */
     int n, n_wanted;
     int alone;           /* every row is the only one of its slot: attend stores it */
     int plain;           /* products the readable way */
+    int pass;            /* tokens of a pass of products: shared.pass, or CUDA_MANY */
+    int preparing;       /* products only make their inputs, in `ready`, for such a pass */
     cuda_address rows;   /* [n] cuda_row */
     cuda_address wanted; /* [n_wanted] int */
     cuda_address barrier;
@@ -137,7 +140,8 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_address partials; /* [items][max_splits][CUDA_HEADS][head_dim + 2] float */
     cuda_address tickets;  /* [items] */
 
-    cuda_address ready;        /* [depth / 16][n][16] words: inputs of `tiles`, made by `prepare` */
+    /* Inputs of a product of many tokens, [n] those of the step. */
+    cuda_address ready;        /* [depth / 16][n][16] words */
     cuda_address ready_sums;   /* [depth / 32][n] float */
     cuda_address ready_scales; /* [n] float */
 

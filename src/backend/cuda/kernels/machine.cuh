@@ -173,12 +173,20 @@ DEVICE u32 f16_of_bytes(u32 word, int which, int bias) {
     return out;
 }
 
-/* The nibbles at bits 0 and 16 of a word as two f16, each less `bias`. */
-DEVICE u32 f16_of_nibbles(u32 word, int bias) {
-    const u32 both = (word & 0x000f000fu) | 0x64006400u;
-    const u32 less = (0x6400u + (u32)bias) * 0x10001u;
-    u32 out;
-    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(both), "r"(less));
+/* Nibbles of a word as two f16, each less `bias`: those at bits 0 and 16, or with is_high at 4 and
+ * 20.  Those are 16 times as large where they lie, so they are divided: all is exact. */
+DEVICE u32 f16_of_nibbles(u32 word, bool is_high, int bias) {
+    const u32 mask = is_high ? 0x00f000f0u : 0x000f000fu, magic = 0x64006400u;
+    u32 both, out;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(both) : "r"(word), "r"(mask), "r"(magic));
+    if (is_high) { /* (1024 + 16 q) / 16 - 64 - bias */
+        const u32 sixteenth = 0x2c002c00u;
+        const u32 less = (0xd400u + (u32)bias * 16) * 0x10001u; /* -(64 + bias) */
+        asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(both), "r"(sixteenth), "r"(less));
+    } else {
+        const u32 less = (0x6400u + (u32)bias) * 0x10001u;
+        asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(both), "r"(less));
+    }
     return out;
 }
 

@@ -1,4 +1,4 @@
-/* project.cuh - y = [residual +] pre(x) W^T [+ b] for few tokens, at the speed of memory.
+/* project.cuh - y = [residual +] pre(x) W^T [+ b], weights at the speed of memory.
  *
  *   x [n, cols] f32   W packed [rows, cols]   y [n, rows] f32
  *
@@ -8,21 +8,28 @@
  * all weights once: rows * cols * (bytes of a weight) from memory, which is the roof.  Inputs are
  * made by every block for itself in shared memory.
  *
+ * More tokens are taken CUDA_MANY at a time: their inputs are made once, by a launch before, in
+ * memory, and read from the second-level cache; the rest is the same.
+ *
  * A token's sums do not depend on the other tokens, bit for bit.
  * CPU twin: cpu/project.c.  Test: tests/backend/test_cuda_project.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Sum of a slice of a tile to parts [tokens][CUDA_TILE]. */
-DEVICE void put_part(const float all[CUDA_TOKENS][4], bool is_f32, float *parts, int tokens) {
-    if (!is_f32) { /* hi and lo columns of token lane % 4; rows lane / 4 and + 8 */
-        if (LANE % 4 >= tokens) return;
-        float *to = parts + LANE % 4 * CUDA_TILE + LANE / 4;
-        to[0] = all[0][0] + all[0][1];
-        to[8] = all[0][2] + all[0][3];
-        return;
+/* Sum of a slice of a tile to parts [tokens][CUDA_TILE]: hi and lo columns of token lane % 4 of a
+ * group, rows lane / 4 and + 8. */
+DEVICE void put_part(float all[][4], int groups, float *parts, int tokens) {
+    UNROLL for (int g = 0; g < groups; g++) {
+        const int t = g * CUDA_TOKENS + LANE % 4;
+        if (t >= tokens) continue;
+        parts[t * CUDA_TILE + LANE / 4] = all[g][0] + all[g][1];
+        parts[t * CUDA_TILE + LANE / 4 + 8] = all[g][2] + all[g][3];
     }
+}
+
+/* The same of F32: all is [CUDA_TOKENS][rows 4 * (lane % 4) .. + 3], of this lane's k. */
+DEVICE void put_part_of_floats(float all[][4], float *parts, int tokens) {
     UNROLL for (int t = 0; t < CUDA_TOKENS; t++) {
         UNROLL for (int j = 0; j < 4; j++) {
             float sum = all[t][j];
@@ -32,23 +39,29 @@ DEVICE void put_part(const float all[CUDA_TOKENS][4], bool is_f32, float *parts,
     }
 }
 
+/* groups: of CUDA_TOKENS tokens that x has room for. */
 DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice, ring *weights,
-                           const input_view *x, float *parts) {
-    float all[CUDA_TOKENS][4];
-    UNROLL for (int i = 0; i < CUDA_TOKENS * 4; i++) all[i / 4][i % 4] = 0;
+                           const input_view *x, int groups, float *parts) {
+    float all[CUDA_MANY / CUDA_TOKENS][4];
+    const bool is_f32 = HAS_FORMAT(CUDA_F32) && FORMAT_OF(m) == CUDA_F32;
+    UNROLL for (int i = 0; i < CUDA_MANY; i++) all[i / 4][i % 4] = 0;
     const int end = slice_from(m->n_blocks, slice + 1);
     for (int block = slice_from(m->n_blocks, slice); block < end;) {
         const int n = end - block < m->chunk_blocks ? end - block : m->chunk_blocks;
         const char *chunk = ring_read(weights);
-        if (HAS_FORMAT(CUDA_F32) && FORMAT_OF(m) == CUDA_F32) {
+        if (is_f32 && groups == 1) {
             multiply_floats(chunk, block, n, x, all);
         } else {
-            multiply_blocks(FORMAT_OF(m), chunk, block, n, x, 1, all);
+            multiply_blocks(FORMAT_OF(m), chunk, block, n, x, groups, all);
         }
         ring_done(w, weights);
         block += n;
     }
-    put_part(all, FORMAT_OF(m) == CUDA_F32, parts, x->tokens);
+    if (is_f32 && groups == 1) {
+        put_part_of_floats(all, parts, x->tokens);
+    } else {
+        put_part(all, groups, parts, x->tokens);
+    }
 }
 
 /* What comes on top of a product: bias and residual. */
@@ -103,8 +116,8 @@ DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, in
  * then each finishes one, while those of the next group go to the other half of parts. */
 DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
     const int n = rows_of(w, &s->out);
-    for (int first = 0; first < n; first += w->shared.pass) {
-        const int tokens = n - first < w->shared.pass ? n - first : w->shared.pass;
+    for (int first = 0; first < n; first += w->pass) {
+        const int tokens = n - first < w->pass ? n - first : w->pass;
         const int step = CUDA_SLICES * tokens * CUDA_TILE;
         block_sync(); /* the pass before is done with inputs and parts */
         make_inputs(w, s, FORMAT_OF(&s->matrix), first, tokens);
@@ -123,7 +136,7 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
             }
             for (int i = 0; i < N_WARPS && tile + i * N_BLOCKS < s->matrix.n_tiles; i++) {
                 for (int slice = WARP; slice < CUDA_SLICES; slice += N_WARPS) {
-                    multiply_slice(w, &s->matrix, slice, weights, &x,
+                    multiply_slice(w, &s->matrix, slice, weights, &x, 1,
                                    parts + i * step + slice * tokens * CUDA_TILE);
                 }
             }
@@ -135,6 +148,71 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
                             (const float *)(shared_bytes + w->shared.scales), first, tokens, early);
             }
             take_mark(w, 5);
+            float *const swap = parts;
+            parts = other;
+            other = swap;
+        }
+    }
+}
+
+/* ---- many tokens */
+
+/* Inputs of all tokens, a block a token. */
+DEVICE void prepare(const cuda_world *w, const cuda_stage *s) {
+    const int n = rows_of(w, &s->out), format = FORMAT_OF(&s->matrix);
+    float *scratch = (float *)(shared_bytes + w->shared.scales) + CUDA_TOKENS;
+    for (int r = BLOCK; r < n; r += N_BLOCKS) {
+        input_place to;
+        to.words = (u32 *)w->ready + r * 16;
+        to.sums = has_minima(format) ? (float *)w->ready_sums + r : (float *)0;
+        to.scale = (float *)w->ready_scales + r;
+        to.stride = n;
+        block_sync();
+        make_input(s, format, r, &to, scratch);
+    }
+}
+
+/* Sums of `tiles` tiles, [tiles][CUDA_SLICES][tokens][CUDA_TILE], to outputs; the whole block. */
+DEVICE void finish_many(const cuda_world *w, const cuda_stage *s, int tile, int tiles,
+                        const float *parts, int first, int tokens) {
+    const int each = tokens * CUDA_TILE;
+    for (int i = THREAD; i < tiles * each; i += N_THREADS) {
+        const int t = i % each / CUDA_TILE;
+        const int row = (tile + i / each * N_BLOCKS) * CUDA_TILE + i % CUDA_TILE;
+        const addend a = addend_of(s, row, first + t);
+        if (row >= s->matrix.rows) continue;
+        float sum = 0;
+        UNROLL for (int slice = 0; slice < CUDA_SLICES; slice++) {
+            sum += parts[(i / each * CUDA_SLICES + slice) * each + i % each];
+        }
+        const float scale = ((const float *)w->ready_scales)[first + t];
+        row_of(&s->out, first + t)[row] = sum * (1 / scale) + a.bias + a.residual;
+    }
+}
+
+DEVICE void project_many(const cuda_world *w, const cuda_stage *s, ring *weights) {
+    const int n = rows_of(w, &s->out), group = w->shared.many_tiles;
+    for (int first = 0; first < n; first += CUDA_MANY) {
+        const int tokens = n - first < CUDA_MANY ? n - first : CUDA_MANY;
+        const int step = CUDA_SLICES * tokens * CUDA_TILE;
+        input_view x;
+        x.words = (const u32 *)w->ready + first * 16;
+        x.sums = (const float *)w->ready_sums + first;
+        x.tokens = tokens;
+        x.stride = x.sum_stride = n;
+        float *parts = (float *)(shared_bytes + w->shared.input);
+        float *other = parts + group * step;
+        block_sync(); /* the pass before is done with parts */
+        for (int tile = BLOCK; tile < s->matrix.n_tiles; tile += N_BLOCKS * group) {
+            int tiles = 0;
+            for (; tiles < group && tile + tiles * N_BLOCKS < s->matrix.n_tiles; tiles++) {
+                for (int slice = WARP; slice < CUDA_SLICES; slice += N_WARPS) {
+                    multiply_slice(w, &s->matrix, slice, weights, &x, CUDA_MANY / CUDA_TOKENS,
+                                   parts + tiles * step + slice * tokens * CUDA_TILE);
+                }
+            }
+            block_sync();
+            finish_many(w, s, tile, tiles, parts, first, tokens);
             float *const swap = parts;
             parts = other;
             other = swap;

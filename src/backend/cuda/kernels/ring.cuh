@@ -38,7 +38,7 @@ DEVICE const cuda_stage *stage_at(const cuda_world *w, int i) {
 }
 
 DEVICE int passes_of(const cuda_world *w, const cuda_stage *s) {
-    return (rows_of(w, &s->out) + w->shared.pass - 1) / w->shared.pass;
+    return (rows_of(w, &s->out) + w->pass - 1) / w->pass;
 }
 
 /* Takes what it needs to know of stage i; a stage without weights has no passes. */

@@ -32,7 +32,7 @@
 #ifndef WEIR_FORMATS
     #define WEIR_FORMATS 0xffff /* formats that this model has */
 #endif
-#define HAS_FORMAT(f) (WEIR_FORMATS >> (f) & 1)
+#define HAS_FORMAT(f) (WEIR_FORMATS >> (f)&1)
 
 /* The format of a product's matrix: known where the model has one alone. */
 #ifdef WEIR_ONE_FORMAT
@@ -169,8 +169,8 @@ DEVICE void levels_of_bytes(u32 a[2][4], const u32 words[4], int bias) {
 /* which: the first or the second 32 k. */
 DEVICE void levels_of_nibbles(u32 a[2][4], const u32 words[4], int which, int bias) {
     UNROLL for (int i = 0; i < 8; i++) {
-        const u32 word = words[which * 2 + i % 2] >> (i / 4 * 4 + i % 4 / 2 * 8);
-        a[i / 4][i % 4] = f16_of_nibbles(word, bias);
+        const u32 word = words[which * 2 + i % 2] >> (i % 4 / 2 * 8);
+        a[i / 4][i % 4] = f16_of_nibbles(word, i / 4, bias);
     }
 }
 
