@@ -50,6 +50,7 @@ static weir_status move_rows(cuda *c, cuda_copy copy, int n, char *out, const ch
     const size_t row_bytes = kv_row_bytes(&c->layout.kv, copy.is_pin);
     const int most = (int)MIN_OF(c->layout.record_bytes / row_bytes, 1 << 20);
     assert(most > 0);
+    assert(copy.slot >= 0 && copy.slot < c->layout.kv.shape.slots && copy.row >= 0);
     WEIR_TRY(cuda_device_enter(&c->device, err));
     copy.record = c->layout.record;
     copy.exporting = out != NULL;

@@ -96,6 +96,7 @@ static weir_status upload_matrix(cuda *c, team *members, upload *u, progress *al
         return weir_fail(err, WEIR_ERR_MODEL, "%s: rows of %d weights are too long for a GPU",
                          u->source->name, m->cols);
     }
+    assert(u->to->is_owner && m->tiles);
     for (u->first = 0; u->first < m->n_tiles; u->first += u->n) {
         u->n = MIN_OF(most, m->n_tiles - u->first);
         u->staging = c->staging[all->turn];
