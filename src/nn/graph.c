@@ -40,6 +40,7 @@ static nn_tensor *record(nn_graph *g, graph_op op, int features, bool selected) 
         if (g->error.status == WEIR_OK) {
             weir_fail(&g->error, WEIR_ERR_MODEL, "model: more than %d operations", g->capacity);
         }
+        g->nowhere = (nn_tensor){.features = features, .selected = selected};
         return &g->nowhere;
     }
     nn_tensor *t = &g->tensors[g->n_tensors];

@@ -114,7 +114,7 @@ static void check_moments(const place *p, weir_type kv_type, weir_session_option
     o.sampling = (weir_sampling){.temperature = 1, .seed = 3, .frequency_penalty = 0.5f};
     for (size_t i = 0; i < COUNT_OF(moments); i++) {
         weir_session *s = session_of(e, &o);
-        int n = GO_ON;
+        int n = moments[i] > WINDOW ? GO_ON : 100;
         if (o.mode == WEIR_RECOMPUTE) n = 50; /* each token reads the window */
         if (o.mode == WEIR_DENSE) n = WINDOW - moments[i] - 1;
         if (n >= 0) {
