@@ -196,6 +196,7 @@ static void check_kept(const models *m, const weir_session_options *o, bool pins
         for (uint64_t pos = w->first; pos < w->pos; pos++) kept[n++] = m->ids[pos - w->start];
         assert_int_equal(stats_of(s).in_window, n);
         assert_true(n <= WINDOW);
+        if (o->policy == WEIR_EVICT_TOKEN) assert_int_equal(n, MIN_OF(i + 1, WINDOW));
         weir_session_reset(fresh);
         feed(fresh, kept, n);
         const double error = error_between(s, fresh);

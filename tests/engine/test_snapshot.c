@@ -83,6 +83,9 @@ static void check_same_stats(const weir_session *a, const weir_session *b) {
 
 /* Saves s, restores it into a session of another engine, forks it, and lets all three go on. */
 static void check_no_op(weir_session *s, weir_engine *other, const place *p, int n) {
+    for (int32_t i = 0, id; i < 3 && weir_session_logits(s); i++) {
+        OK(weir_session_sample(s, &id, &err)); /* the generator is no longer at its seed */
+    }
     OK(weir_session_save(s, p->file, &err));
     weir_session_options o = s->options;
     o.sampling = s->sampler.options;
