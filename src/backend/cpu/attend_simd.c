@@ -68,6 +68,10 @@ WEIR_INLINE vf hide(vf x, int c, int from, int to) {
     return vf_pick_less(at, vf_all((float)to), x, none);
 }
 
+/* Weights below 2^-100 of the largest are nothing.  That is far below what a float sum can hold,
+ * and keeps denormals, which take a hundred times as long, out of this loop and those behind it. */
+static const float LEAST = -100;
+
 /* Query i: scores s, valid in [k->first, k->last), become weights there and zeros around up to
  * whole vectors; most and sum are set. */
 static void soften(const attend_queries *q, int i, const attend_keys *k, float *s) {
@@ -95,7 +99,8 @@ static void soften(const attend_queries *q, int i, const attend_keys *k, float *
     vf sum = vf_zero();
     for (c = k->first / VF_WIDTH * VF_WIDTH; c < start; c += VF_WIDTH) vf_store(s + c, vf_zero());
     for (; c < to; c += VF_WIDTH) {
-        const vf e = vm_exp2(vf_sub(vf_load(s + c), top));
+        const vf x = vf_sub(vf_load(s + c), top), least = vf_all(LEAST);
+        const vf e = vf_pick_less(x, least, vf_zero(), vm_exp2(vf_max(least, x)));
         sum = vf_add(sum, e);
         vf_store(s + c, e);
     }
