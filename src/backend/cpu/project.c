@@ -162,47 +162,84 @@ size_t cpu_wide_scratch(const cpu_matrix *m) {
     return m->wide && m->wide->ready ? (size_t)wide_group(m) * ready_panel_bytes(m) : 0;
 }
 
-/* Inputs of a chunk stay in the nearest cache while the group's panels pass by. */
-static void project_wide_tile(const project_job *j, const char *w, const char *x, int rows,
-                              int panels, float *sums) {
-    const cpu_matrix *m = j->m;
+typedef struct wide_pass { /* all rows of a step through a group of panels */
+    const project_job *j;
+    const char *w; /* ready panels */
+    int first, panels;
+    int rows; /* of a tile */
+    size_t tile_bytes;
+    wide_ask next; /* the panels of the next group, as packed */
+} wide_pass;
+
+/* Part `i` of `n` of what is asked for. */
+static wide_ask ask_part(wide_ask all, size_t i, size_t n) {
+    const size_t from = all.bytes * i / n, to = all.bytes * (i + 1) / n;
+    return (wide_ask){.at = all.at + from, .bytes = to - from};
+}
+
+/* Tile `tile` of the rows.  Inputs of a chunk stay in the nearest cache while the panels pass by;
+ * meanwhile the next tile's inputs are asked for, and a share of the next group's panels. */
+static void project_wide_tile(const wide_pass *g, int tile, float *sums) {
+    const cpu_matrix *m = g->j->m;
+    const project_wide *wide = m->wide;
     const size_t panel_bytes = ready_panel_bytes(m);
-    for (int from = 0; from < m->depth; from += m->wide->chunk) {
-        for (int p = 0, step; p < panels; p += step) {
-            step = MIN_OF(m->wide->panels, panels - p);
-            const wide_tile t = {.w = w + (size_t)p * panel_bytes,
-                                 .panel_bytes = panel_bytes,
-                                 .x = x,
-                                 .depth = m->depth,
-                                 .from = from,
-                                 .to = MIN_OF(from + m->wide->chunk, m->depth),
-                                 .out = sums + (size_t)p * (size_t)rows * PACK_ROWS};
-            m->wide->run(&t, rows, step);
-        }
+    const int tiles = (g->j->n + g->rows - 1) / g->rows;
+    const int chunks = (m->depth + wide->chunk - 1) / wide->chunk;
+    const int steps = (g->panels + wide->panels - 1) / wide->panels;
+    const size_t calls = (size_t)chunks * (size_t)steps;
+    const wide_ask inputs = {g->j->x + (size_t)((tile + 1) % tiles) * g->tile_bytes, g->tile_bytes};
+    for (size_t call = 0; call < calls; call++) {
+        const int p = (int)(call % (size_t)steps) * wide->panels;
+        const int from = (int)(call / (size_t)steps) * wide->chunk;
+        const wide_tile t = {
+            .w = g->w + (size_t)p * panel_bytes,
+            .panel_bytes = panel_bytes,
+            .x = g->j->x + (size_t)tile * g->tile_bytes,
+            .depth = m->depth,
+            .from = from,
+            .to = MIN_OF(from + wide->chunk, m->depth),
+            .ask = {ask_part(inputs, call, calls),
+                    ask_part(g->next, (size_t)tile * calls + call, (size_t)tiles * calls)},
+            .out = sums + (size_t)p * (size_t)g->rows * PACK_ROWS};
+        wide->run(&t, g->rows, MIN_OF(wide->panels, g->panels - p));
     }
+}
+
+/* Makes the panels of a group ready in scratch, if its kernel wants them so. */
+static const char *ready_group(const project_job *j, int first, int panels) {
+    const cpu_matrix *m = j->m;
+    const char *w = m->panels + (size_t)first * m->panel_bytes;
+    if (!m->wide->ready) return w;
+    for (int p = 0; p < panels; p++) {
+        m->wide->ready(w + (size_t)p * m->panel_bytes, m->depth,
+                       j->scratch + (size_t)p * ready_panel_bytes(m));
+    }
+    return j->scratch;
 }
 
 static void project_wide_panels(const project_job *j, int from, int to) {
     _Alignas(64) float sums[WIDE_SUMS];
     const cpu_matrix *m = j->m;
-    const int group = wide_group(m), rows = wide_rows(m->wide, j->n);
-    const size_t tile_bytes = wide_parts_of(m->kernel->input, m->depth, rows).bytes;
+    const int group = wide_group(m), rows = wide_rows(m->wide, j->n), step = m->wide->panels;
+    assert(m->depth % PACK_GROUP == 0 && (size_t)(group * rows * PACK_ROWS) <= WIDE_SUMS);
+    assert(j->scratch || !m->wide->ready);
     m->wide->begin(rows);
     for (int first = from, panels; first < to; first += panels) {
         panels = MIN_OF(group, to - first);
-        const char *w = m->panels + (size_t)first * m->panel_bytes;
-        for (int p = 0; m->wide->ready && p < panels; p++) {
-            m->wide->ready(w + (size_t)p * m->panel_bytes, m->depth,
-                           j->scratch + (size_t)p * ready_panel_bytes(m));
-        }
-        if (m->wide->ready) w = j->scratch;
+        const int behind = MIN_OF(group, to - first - panels);
+        const wide_pass g = {.j = j,
+                             .w = ready_group(j, first, panels),
+                             .first = first,
+                             .panels = panels,
+                             .rows = rows,
+                             .tile_bytes = wide_parts_of(m->kernel->input, m->depth, rows).bytes,
+                             .next = {m->panels + (size_t)(first + panels) * m->panel_bytes,
+                                      (size_t)behind * m->panel_bytes}};
         for (int r = 0; r < j->n; r += rows) {
-            const char *x = j->x + (size_t)(r / rows) * tile_bytes;
-            project_wide_tile(j, w, x, rows, panels, sums);
-            for (int p = 0, step; p < panels; p += step) {
-                step = MIN_OF(m->wide->panels, panels - p);
+            project_wide_tile(&g, r / rows, sums);
+            for (int p = 0; p < panels; p += step) {
                 write_tile(j, sums + (size_t)p * (size_t)rows * PACK_ROWS, r,
-                           MIN_OF(rows, j->n - r), first + p, step);
+                           MIN_OF(rows, j->n - r), first + p, MIN_OF(step, panels - p));
             }
         }
     }

@@ -97,12 +97,18 @@ static inline wide_parts wide_parts_of(input_kind kind, int k, int rows) {
     return (wide_parts){stride, d, sum, (sum + groups * (size_t)rows * 4 + 63) / 64 * 64};
 }
 
+typedef struct wide_ask { /* memory to be asked for, into the second cache, during a call */
+    const char *at;
+    size_t bytes;
+} wide_ask;
+
 typedef struct wide_tile {
     const char *w;      /* first panel, ready */
     size_t panel_bytes; /* of a ready one */
     const char *x;      /* a tile of inputs */
     int depth;          /* of the panel */
     int from, to;       /* columns of this call; calls of one tile go from 0 to depth */
+    wide_ask ask[2];    /* what later calls will read: inputs, panels as packed */
     float *out;         /* [rows][panels][16]: overwritten when from is 0, else added to */
 } wide_tile;
 

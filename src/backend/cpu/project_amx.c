@@ -88,6 +88,31 @@ static void end(void) {
     _tile_release();
 }
 
+/* ---- what later calls read */
+
+typedef struct asking { /* both regions of a call, spread over its steps */
+    const char *at[2], *end[2];
+    size_t bytes[2]; /* of a step */
+} asking;
+
+WEIR_INLINE asking start_asking(const wide_tile *t, int steps) {
+    asking a;
+    for (int i = 0; i < 2; i++) {
+        a.at[i] = t->ask[i].at;
+        a.end[i] = a.at[i] + t->ask[i].bytes;
+        a.bytes[i] = (t->ask[i].bytes / (size_t)steps / LINE + 1) * LINE;
+    }
+    return a;
+}
+
+WEIR_INLINE void ask_more(asking *a) {
+    for (int i = 0; i < 2; i++) {
+        if (a->at[i] >= a->end[i]) continue;
+        for (size_t b = 0; b < a->bytes[i]; b += LINE) _mm_prefetch(a->at[i] + b, _MM_HINT_T1);
+        a->at[i] += a->bytes[i];
+    }
+}
+
 /* ---- 8 and 4 bit: panels made ready */
 
 WEIR_INLINE __m512 load_f16(const char *p) {
@@ -209,8 +234,10 @@ WEIR_INLINE void levels_tile(const levels f, const wide_tile *t, const int rows)
     WEIR_UNROLL for (int r = 0; r < rows; r++) {
         acc[r] = t->from ? _mm512_loadu_ps(t->out + r * PACK_ROWS) : _mm512_setzero_ps();
     }
+    asking ask = start_asking(t, last - first);
     for (int i = first; i < last; i++) {
         const int next = i + AHEAD_TILES;
+        ask_more(&ask);
         if (next < last) {
             multiply_tile(f.has_halves, t->x + next * span, at.stride, tile_at(f, t->w, next),
                           c[next % RING]);
@@ -291,7 +318,9 @@ WEIR_INLINE void bf16_tile(const wide_tile *t, int rows, const int panels) {
         _tile_zero(2);
         _tile_zero(3);
     }
+    asking ask = start_asking(t, (t->to - t->from) / G);
     for (int k = t->from; k < t->to; k += G) {
+        ask_more(&ask);
         _tile_loadd(6, w + (size_t)k * 32, LINE);
         if (panels == 2) _tile_loadd(7, w + t->panel_bytes + (size_t)k * 32, LINE);
         _tile_loadd(4, x + (size_t)k * 2, at.stride);
