@@ -235,7 +235,9 @@ static void far_along_a_stream_nothing_changes(void **state) {
     }
 }
 
-int main(void) {
+/* test_cuda [PATTERN]: all, or those whose names fit. */
+int main(int argc, char **argv) {
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_weight_type_gives_the_reference),
         cmocka_unit_test(every_store_type_gives_the_reference),
