@@ -69,8 +69,8 @@ static void fill(char *data, size_t bytes) {
 
 static void step(void *user, int phase, int ith, int nth) {
     const bench *b = user;
-    const int shapes = b->to - b->from;
-    const cpu_matrix *m = &b->matrices[phase / shapes][b->from + phase % shapes];
+    const int per_layer = b->to - b->from;
+    const cpu_matrix *m = &b->matrices[phase / per_layer][b->from + phase % per_layer];
     const project_job j = {.m = m,
                            .x = b->x,
                            .scratch = b->scratch + (size_t)ith * SCRATCH,
