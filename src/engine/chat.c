@@ -21,6 +21,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 /* What stands for a user's and an assistant's words: control characters no template asks for. */
 static const char USER[] = "\x02u\x02", ASSISTANT[] = "\x02"
@@ -73,10 +74,10 @@ static const char *token_text(const weir_engine *e, int32_t id) {
 static weir_status render(const weir_session *s, json_t *messages, bool is_open, buffer *out,
                           weir_error *err) {
     const weir_engine *e = s->engine;
-    json_t *context =
-        json_pack("{s:o,s:b,s:s,s:s}", "messages", messages, "add_generation_prompt", (int)is_open,
-                  "bos_token", token_text(e, tokenizer_bos(e->tokenizer)), "eos_token",
-                  token_text(e, tokenizer_eos(e->tokenizer)));
+    json_t *context = json_pack(
+        "{s:o,s:b,s:s,s:s,s:I}", "messages", messages, "add_generation_prompt", (int)is_open,
+        "bos_token", token_text(e, tokenizer_bos(e->tokenizer)), "eos_token",
+        token_text(e, tokenizer_eos(e->tokenizer)), TEMPLATE_NOW, (json_int_t)s->chat.now);
     if (!context) return weir_fail(err, WEIR_ERR_ARGUMENT, "the message is not UTF-8");
     const weir_status status = template_render(e->chat_template, context, out, err);
     json_decref(context);
@@ -436,6 +437,7 @@ weir_status weir_session_say(weir_session *s, weir_role role, const char *text, 
         return weir_fail(err, WEIR_ERR_ARGUMENT, "role %d: not known", (int)role);
     }
     reply_close(&s->reply);
+    if (!s->chat.now) s->chat.now = (int64_t)time(NULL);
     if (!s->chat.has_user) return say_first(s, role, text, err);
     return role == WEIR_ASSISTANT ? say_reply(s, text, err) : say_later(s, role, text, err);
 }

@@ -58,7 +58,8 @@ typedef struct chat {   /* what rendering the next message needs to know */
     bool has_user;      /* the first user message was read */
     bool is_closed;     /* the last turn's end was read: the next message brings none */
     int32_t last_token; /* last token fed; -1: none */
-    uint64_t asked_at;  /* the position behind the last message: nothing was replied yet there */
+    int64_t now; /* seconds since 1970 for the template, the same in all of a chat; 0: unset */
+    uint64_t asked_at; /* the position behind the last message: nothing was replied yet there */
 } chat;
 
 struct weir_session {
