@@ -4,6 +4,7 @@
 #include "backend/host.h"
 
 #include "base/arena.h"
+#include "base/machine.h"
 
 #include <assert.h>
 
@@ -29,6 +30,40 @@ static weir_status make_tables(host *h, weir_error *err) {
         }
     }
     return WEIR_OK;
+}
+
+/* What the weights will take, before they are packed. */
+static size_t estimate_weights(const plan *p, weir_type type) {
+    size_t bytes = 0;
+    for (int i = 0; i < p->n_matrices; i++) {
+        const plan_matrix *m = &p->matrices[i];
+        if (m->shared_with >= 0) continue;
+        const size_t stored = size_mul((size_t)m->rows, tensor_row_bytes(m->type, m->cols));
+        const size_t weights = size_mul((size_t)m->rows, (size_t)m->cols);
+        const size_t q8 = weights / 32 * 34, q4 = weights / 32 * 18;
+        const size_t packed = type == WEIR_Q8 ? q8 : type == WEIR_Q4 ? q4 : stored;
+        bytes = size_add(bytes, MIN_OF(stored, packed));
+    }
+    return bytes;
+}
+
+/* Refuses, with the numbers, what cannot fit into this machine. */
+static weir_status check_fit(const plan *p, const kv_shape *shape, const backend_options *o,
+                             weir_error *err) {
+    kv_store kv;
+    WEIR_TRY(kv_init(&kv, shape, false, err));
+    const double gb = 1e-9;
+    const uint64_t memory = machine_memory();
+    const size_t weights = estimate_weights(p, o->weights);
+    const size_t all = size_add(size_add(weights, p->arena_bytes), kv.bytes);
+    if (all <= memory) return WEIR_OK;
+    return weir_fail(err, WEIR_ERR_MEMORY,
+                     "%s: needs %.2f GB (weights %.2f, activations %.2f, %d sessions x %.3f), this "
+                     "machine has %.2f GB: ask for fewer sessions, a smaller window, or kv_type "
+                     "int8",
+                     p->checkpoint->path, gb * (double)all, gb * (double)weights,
+                     gb * (double)p->arena_bytes, shape->slots, gb * (double)kv.slot_bytes,
+                     gb * (double)memory);
 }
 
 static weir_status fill(host *h, const kv_shape *kv, const backend_options *o, weir_error *err) {
@@ -62,6 +97,7 @@ static weir_status fill(host *h, const kv_shape *kv, const backend_options *o, w
 weir_status host_open(backend **out, const host_kind *kind, const plan *p, const kv_shape *kv,
                       const backend_options *o, weir_error *err) {
     *out = NULL;
+    WEIR_TRY(check_fit(p, kv, o, err));
     host *h = mem_alloc(sizeof *h);
     if (!h) return weir_fail(err, WEIR_ERR_MEMORY, "no memory for a back end");
     h->base.api = kind->api;

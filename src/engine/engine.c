@@ -117,45 +117,9 @@ static kv_shape shape_of(const weir_engine *e) {
                       .ring = o->window + o->chunk - 1};
 }
 
-/* What the weights will take, before they are packed. */
-static size_t estimate_weights(const weir_engine *e) {
-    size_t bytes = 0;
-    for (int i = 0; i < e->plan->n_matrices; i++) {
-        const plan_matrix *m = &e->plan->matrices[i];
-        if (m->shared_with >= 0) continue;
-        const size_t stored = size_mul((size_t)m->rows, tensor_row_bytes(m->type, m->cols));
-        const size_t weights = size_mul((size_t)m->rows, (size_t)m->cols);
-        const size_t q8 = weights / 32 * 34, q4 = weights / 32 * 18;
-        const weir_type type = e->options.weights;
-        const size_t packed = type == WEIR_Q8 ? q8 : type == WEIR_Q4 ? q4 : stored;
-        bytes = size_add(bytes, MIN_OF(stored, packed));
-    }
-    return bytes;
-}
-
 static size_t session_bytes(const weir_engine *e, const kv_store *kv) {
     const size_t ids = size_mul((size_t)(e->options.window + e->options.max_sinks), 4);
     return kv->slot_bytes + ids + (size_t)e->plan->vocab * 18 + sizeof(weir_session);
-}
-
-/* Refuses, with the numbers, what cannot fit into this machine. */
-static weir_status check_fit(weir_engine *e, const kv_shape *shape, weir_error *err) {
-    kv_store kv;
-    WEIR_TRY(kv_init(&kv, shape, false, err));
-    e->session_bytes = session_bytes(e, &kv);
-    const double gb = 1e-9;
-    const uint64_t memory = machine_memory();
-    const size_t weights = estimate_weights(e), activations = e->plan->arena_bytes;
-    const size_t sessions = size_mul(e->session_bytes, (size_t)e->options.sessions);
-    const size_t all = size_add(size_add(weights, activations), sessions);
-    if (all <= memory) return WEIR_OK;
-    return weir_fail(err, WEIR_ERR_MEMORY,
-                     "%s: needs %.2f GB (weights %.2f, activations %.2f, %d x %.3f for sessions "
-                     "of window %d), this machine has %.2f GB: ask for fewer sessions, a smaller "
-                     "window, or kv_type int8",
-                     e->checkpoint->path, gb * (double)all, gb * (double)weights,
-                     gb * (double)activations, e->options.sessions, gb * (double)e->session_bytes,
-                     e->options.window, gb * (double)memory);
 }
 
 /* ---- open */
@@ -184,7 +148,9 @@ static weir_status make_plan(weir_engine *e, weir_error *err) {
 static weir_status open_backend(weir_engine *e, const char *name, weir_error *err) {
     const weir_engine_options *o = &e->options;
     const kv_shape shape = shape_of(e);
-    WEIR_TRY(check_fit(e, &shape, err));
+    kv_store kv;
+    WEIR_TRY(kv_init(&kv, &shape, false, err));
+    e->session_bytes = session_bytes(e, &kv);
     const backend_options options = {.threads = o->threads,
                                      .cache = o->kernel_cache,
                                      .weights = o->weights,

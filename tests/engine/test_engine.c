@@ -59,8 +59,8 @@ static void what_does_not_fit_is_refused_with_the_numbers(void **state) {
     const char *path = *state;
     const weir_engine_options o = {.sessions = 65536, .window = 1 << 24, .kv_type = WEIR_F32};
     refuse(path, &o, WEIR_ERR_MEMORY, "GB (weights ");
-    refuse(path, &o, WEIR_ERR_MEMORY, "65536 x ");
-    refuse(path, &o, WEIR_ERR_MEMORY, "of window 16777216), this machine has ");
+    refuse(path, &o, WEIR_ERR_MEMORY, "65536 sessions x ");
+    refuse(path, &o, WEIR_ERR_MEMORY, "), this machine has ");
     char has[64];
     snprintf(has, sizeof has, "this machine has %.2f GB", 1e-9 * (double)machine_memory());
     refuse(path, &o, WEIR_ERR_MEMORY, has);
