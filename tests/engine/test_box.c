@@ -41,7 +41,7 @@ static weir_end hear(weir_session *s, int most, char text[static ROOM]) {
         weir_text t;
         OK(weir_session_next(s, &t, &err));
         assert_in_range(size + t.size, 0, ROOM - 1);
-        memcpy(text + size, t.data, t.size);
+        if (t.size) memcpy(text + size, t.data, t.size);
         size += t.size;
         text[size] = 0;
         if (!t.size) return t.end;
