@@ -38,8 +38,9 @@ static bool has_amx(void) {
 }
 
 static bool has_avx2(void) {
+    unsigned a, b, c, d; /* clang's __builtin_cpu_supports knows no "f16c" */
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+           __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
 }
 
 static bool has_avx512(void) {
