@@ -257,6 +257,7 @@ weir_status cuda_compile(cuda_image *out, const cuda_options *o, const char *fol
     WEIR_TRY(nvrtc_open(&n, err));
     const weir_status status = compile(&n, out, source, o->target, err);
     dlclose(n.library);
+    if (status != WEIR_OK) cuda_image_clear(out);
     if (status == WEIR_OK && folder) write_cache(out, folder, key);
     return status;
 }
