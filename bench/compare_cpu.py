@@ -280,8 +280,6 @@ def main():
     if args.child:
         llama_child(args)
         return
-    rows = [compare(args, weights) for weights in args.types.split(",")]
-    print_table(rows)
     result = {
         "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -291,11 +289,14 @@ def main():
         "shape": args.shape,
         "window": args.window,
         "flash_attention": args.flash,
-        "rows": rows,
+        "rows": [],
     }
     out = pathlib.Path(args.json)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    for weights in args.types.split(","):
+        result["rows"].append(compare(args, weights))
+        out.write_text(json.dumps(result, indent=1) + "\n")  # what is measured is kept
+    print_table(result["rows"])
 
 
 if __name__ == "__main__":
