@@ -28,7 +28,7 @@ static weir_status allocate(cuda *c, weir_error *err) {
     if (bytes > d->free_bytes) {
         return weir_fail(err, WEIR_ERR_MEMORY,
                          "GPU %s: %zu MiB are free, this model with its sessions wants %zu MiB "
-                         "(fewer sessions, a smaller window or --weights q8 or q4 need less)",
+                         "(fewer sessions, a smaller window, weights of 8 or 4 bits need less)",
                          d->name, d->free_bytes >> 20, bytes >> 20);
     }
     return CUDA_CALL(&c->device, allocate, err, &c->memory, bytes);

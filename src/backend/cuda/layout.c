@@ -55,7 +55,7 @@ static int root_of(const plan *p, int i) {
     return i;
 }
 
-/* What matrix i is packed from: as cpu/matrix.c chooses, so that --weights means the same. */
+/* What matrix i is packed from: as cpu/matrix.c chooses, so that options mean the same. */
 static tensor_type packed_type(const plan *p, int root, weir_type wanted) {
     const plan_matrix *m = &p->matrices[root];
     bool is_product = false, is_head = false;
