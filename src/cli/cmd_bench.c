@@ -11,6 +11,7 @@
  *
  * SPDX-License-Identifier: MIT */
 #include "base/arena.h"
+#include "base/machine.h"
 #include "base/rng.h"
 #include "base/status.h"
 #include "cli/options.h"
@@ -108,9 +109,9 @@ static weir_status time_prefill(work *w) {
     for (int k = -1; k < w->o->repeat; k++) { /* the first one warms up */
         const int32_t *ids = random_ids(w, (size_t)n);
         weir_session_reset(w->r.session);
-        const double start = now_seconds();
+        const double start = machine_clock();
         WEIR_TRY(weir_session_feed(w->r.session, ids, (size_t)n, &w->r.err));
-        if (k >= 0) w->times[k] = now_seconds() - start;
+        if (k >= 0) w->times[k] = machine_clock() - start;
         WEIR_TRY(canceled(w));
     }
     figure *f = add_figure(w, n, 1, 0);
@@ -149,9 +150,9 @@ static weir_status time_decode(work *w, int n) {
         double spent = 0;
         for (int i = 0; i < (k < 0 ? MIN_OF(steps, 8) : steps); i++) {
             const int32_t *ids = random_ids(w, (size_t)n);
-            const double start = now_seconds();
+            const double start = machine_clock();
             WEIR_TRY(weir_engine_step(w->r.engine, w->sessions, ids, n, &w->r.err));
-            spent += now_seconds() - start;
+            spent += machine_clock() - start;
             show(w, what, MAX_OF(k, 0) * steps + i + 1, w->o->repeat * steps);
             WEIR_TRY(canceled(w));
         }

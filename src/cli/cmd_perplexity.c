@@ -6,6 +6,7 @@
  * of the text, so that a drift shows.
  *
  * SPDX-License-Identifier: MIT */
+#include "base/machine.h"
 #include "cli/input.h"
 #include "cli/likelihood.h"
 #include "cli/npy.h"
@@ -152,11 +153,11 @@ static int on_logits(void *user, size_t i, const float *logits) {
 
 /* A failure in the callback cancels the engine; its own message is the one that matters. */
 static weir_status evaluate(work *w) {
-    w->start = now_seconds();
+    w->start = machine_clock();
     w->r.hides_progress = true;
     const weir_status status = weir_session_eval(w->r.session, w->ids, w->n, (size_t)w->o->stride,
                                                  on_logits, w, &w->r.err);
-    w->seconds = now_seconds() - w->start;
+    w->seconds = machine_clock() - w->start;
     progress_end(&w->r.progress);
     if (w->callback_err.status != WEIR_OK) {
         w->r.err = w->callback_err;

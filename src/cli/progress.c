@@ -6,21 +6,16 @@
 #define _GNU_SOURCE
 #include "cli/term.h"
 
+#include "base/machine.h"
+
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 enum { BAR = 16 };
 
 #define FIRST_AFTER 0.3 /* seconds: what is quicker shows nothing  */
 #define REDRAW      0.1 /* seconds between two drawings            */
 #define TRUST_AFTER 1.0 /* seconds until a speed can be believed   */
-
-double now_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 const char *format_count(char out[NUMBER_SIZE], uint64_t n) {
     char digits[NUMBER_SIZE];
@@ -82,7 +77,7 @@ static void describe(char *out, size_t size, uint64_t done, uint64_t total, bool
 void progress_show(progress *p, const char *what, uint64_t done, uint64_t total, bool is_bytes,
                    const char *note) {
     if (p->off || !total || !term_is(stderr)) return;
-    const double now = now_seconds();
+    const double now = machine_clock();
     if (!p->what || strcmp(p->what, what) != 0) {
         progress_end(p);
         p->what = what;

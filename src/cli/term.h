@@ -52,8 +52,6 @@ void signal_clear(void);
 
 /* ------------------------------------------------------------------ progress */
 
-double now_seconds(void); /* of a clock that only goes forward */
-
 /* A line on standard error that is redrawn in place; nothing without a terminal.  All-zero and
  * off: nothing either. */
 typedef struct progress {

@@ -114,7 +114,7 @@ static kv_shape shape_of(const weir_engine *e) {
                       .head_dim = e->plan->attention.head_dim,
                       .slots = o->sessions,
                       .pins = o->max_sinks,
-                      .ring = o->window + o->chunk - 1};
+                      .ring = engine_ring(e)};
 }
 
 static size_t session_bytes(const weir_engine *e, const kv_store *kv) {

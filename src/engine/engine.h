@@ -90,6 +90,11 @@ weir_status reply_set_stops(reply *r, const sampler *s, weir_error *err);
 void reply_close(reply *r); /* ends a reply in progress; keeps the memory */
 void reply_clear(reply *r);
 
+/* Rows of a session's ring: a chunk is stored before its first query has looked back. */
+static inline int engine_ring(const weir_engine *e) {
+    return e->options.window + e->options.chunk - 1;
+}
+
 /* engine.c: refuses work on an engine whose device is lost, or one that has no tokenizer. */
 weir_status engine_check(const weir_engine *e, weir_error *err);
 weir_status engine_check_text(const weir_engine *e, weir_error *err);

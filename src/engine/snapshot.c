@@ -118,7 +118,7 @@ static weir_status put(saver *f, const void *data, size_t size, weir_error *err)
 static weir_status put_rows(saver *f, const weir_session *s, bool is_pin, int row, int n,
                             void *memory, weir_error *err) {
     backend *b = s->engine->backend;
-    const int ring = s->engine->options.window + s->engine->options.chunk - 1;
+    const int ring = engine_ring(s->engine);
     const size_t bytes = b->api->row_bytes(b, is_pin);
     for (int at = 0; at < n; at += ROWS_AT_ONCE) {
         const int m = MIN_OF(ROWS_AT_ONCE, n - at);
@@ -130,8 +130,7 @@ static weir_status put_rows(saver *f, const weir_session *s, bool is_pin, int ro
 }
 
 static int ring_row(const weir_session *s, uint64_t pos) {
-    const weir_engine_options *o = &s->engine->options;
-    return (int)(pos % (uint64_t)(o->window + o->chunk - 1));
+    return (int)(pos % (uint64_t)engine_ring(s->engine));
 }
 
 static weir_status put_history(saver *f, const weir_session *s, weir_error *err) {
@@ -466,7 +465,7 @@ weir_status weir_session_restore(weir_session *s, const char *path, weir_error *
 static weir_status copy_rows(const weir_session *to, const weir_session *from, bool is_pin, int row,
                              int n, void *memory, weir_error *err) {
     backend *b = from->engine->backend;
-    const int ring = from->engine->options.window + from->engine->options.chunk - 1;
+    const int ring = engine_ring(from->engine);
     for (int at = 0; at < n; at += ROWS_AT_ONCE) {
         const int m = MIN_OF(ROWS_AT_ONCE, n - at);
         const int first = is_pin ? row + at : (row + at) % ring;
