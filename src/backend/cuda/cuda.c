@@ -1,4 +1,4 @@
-/* cuda.c - opens, steps and closes the CUDA back end.  cuda.h has the picture.
+/* cuda.c - opens and closes the CUDA back end.  cuda.h has the picture.
  *
  * Test: tests/backend/test_cuda.c, on a driver that runs the kernels on the CPU.
  *
@@ -15,10 +15,6 @@ enum {
     N_THREADS = 256,
     SHARED_ATTRIBUTE = 8 /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
 };
-
-static const cuda *cuda_of_const(const backend *b) {
-    return (const cuda *)(const void *)b;
-}
 
 /* ---- opening */
 
@@ -200,140 +196,6 @@ static weir_status open(backend **out, const plan *p, const kv_shape *kv, const 
     return WEIR_OK;
 }
 
-/* ---- steps */
-
-weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, size_t shared_bytes,
-                        void **arguments, weir_error *err) {
-    cuda_device *d = &c->device;
-    const unsigned blocks = (unsigned)d->n_blocks, threads = (unsigned)c->n_threads;
-    if (together) {
-        return CUDA_CALL(d, launch_together, err, kernel, blocks, 1, 1, threads, 1, 1,
-                         (unsigned)shared_bytes, d->stream, arguments);
-    }
-    return CUDA_CALL(d, launch, err, kernel, blocks, 1, 1, threads, 1, 1, (unsigned)shared_bytes,
-                     d->stream, arguments, NULL);
-}
-
-/* Every row is the only one of its slot. */
-static bool is_alone(const batch *b) {
-    for (int i = 0; i < b->n_groups; i++) {
-        if (b->groups[i].n != 1) return false;
-    }
-    return true;
-}
-
-/* A row of the batch with what can be said of its keys once for all layers. */
-static cuda_row row_of(const batch_row *r, const cuda_world *w) {
-    const uint64_t split = (uint64_t)w->split;
-    cuda_row row = {.pos = r->pos,
-                    .token = r->token,
-                    .slot = r->slot,
-                    .p = (int)r->p,
-                    .pins = r->pins,
-                    .recent = r->recent,
-                    .is_pin = r->is_pin,
-                    .at = r->is_pin ? (int)r->p : (int)(r->pos % (uint64_t)w->ring),
-                    .n_splits = (r->pins + w->split - 1) / w->split};
-    row.own = row.n_splits - 1; /* of a pinned row */
-    if (r->recent > 0) {
-        const uint64_t stretch = (r->pos - (uint64_t)(r->recent - 1)) / split;
-        row.first = stretch * split;
-        row.own = (int)(r->pos / split - stretch);
-        row.n_splits = MAX_OF(row.n_splits, row.own + 1);
-    }
-    assert(row.n_splits > 0 && row.n_splits <= w->max_splits);
-    return row;
-}
-
-static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
-    cuda_device *d = &c->device;
-    cuda_row *rows = (cuda_row *)(void *)(c->host + c->rows_at);
-    for (int i = 0; i < b->n; i++) {
-        const batch_row *r = &b->rows[i];
-        assert(r->token >= 0 && r->token < c->layout.plan->vocab);
-        rows[i] = row_of(r, w);
-    }
-    w->n = b->n;
-    w->n_wanted = b->n_wanted;
-    w->alone = is_alone(b);
-    w->plain = c->plain;
-    w->pass = w->shared.pass;
-    WEIR_TRY(CUDA_CALL(d, write, err, w->rows, rows, (size_t)b->n * sizeof *rows, d->stream));
-    if (b->n_wanted == 0) return WEIR_OK;
-    int *wanted = (int *)(void *)(c->host + c->wanted_at);
-    memcpy(wanted, b->wanted, (size_t)b->n_wanted * sizeof *wanted);
-    return CUDA_CALL(d, write, err, w->wanted, wanted, (size_t)b->n_wanted * sizeof *wanted,
-                     d->stream);
-}
-
-/* Barriers of a launch over stages [first, last), as walk.cu counts them. */
-static unsigned count_barriers(const cuda_layout *l, const cuda_world *w) {
-    unsigned n = 0;
-    for (int i = w->first + 1; i < w->last; i++) {
-        if (l->stages[i].kind == CUDA_STORE && w->alone) continue;
-        n += l->stages[i].barrier != 0;
-    }
-    return n;
-}
-
-static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error *err) {
-    w->first = first;
-    w->last = last;
-    w->barrier_base = c->barrier_count;
-    void *arguments[] = {w};
-    WEIR_TRY(cuda_launch(c, c->walk, last - first > 1, (size_t)w->shared.bytes, arguments, err));
-    c->barrier_count += count_barriers(&c->layout, w) * (unsigned)c->device.n_blocks;
-    return WEIR_OK;
-}
-
-/* One stage by itself; a product of many tokens in two launches. */
-static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
-    const cuda_stage *s = &c->layout.stages[i];
-    const int rows = s->out.selected ? w->n_wanted : w->n;
-    const bool is_many =
-        s->kind == NN_PROJECT && rows > CUDA_TOKENS && !w->plain && s->matrix.format != CUDA_F32;
-    if (s->kind == CUDA_STORE && w->alone) return WEIR_OK;
-    if (!is_many) return walk(c, w, i, i + 1, err);
-    void *arguments[] = {w};
-    w->first = i;
-    w->last = i + 1;
-    w->pass = CUDA_MANY;
-    w->preparing = 1;
-    WEIR_TRY(cuda_launch(c, c->many, false, (size_t)w->shared.bytes, arguments, err));
-    w->preparing = 0;
-    WEIR_TRY(cuda_launch(c, c->many, false, (size_t)w->shared.bytes, arguments, err));
-    w->pass = w->shared.pass;
-    return WEIR_OK;
-}
-
-static weir_status download_logits(cuda *c, const batch *b, weir_error *err) {
-    const plan *p = c->layout.plan;
-    const plan_tensor *t = &p->tensors[p->logits];
-    if (b->n_wanted == 0) return WEIR_OK;
-    const cuda_address from =
-        c->layout.arena_at + p->tensors[t->base].offset + (cuda_address)t->column * sizeof(float);
-    const size_t floats = (size_t)(b->n_wanted - 1) * (size_t)t->stride + (size_t)t->features;
-    return CUDA_CALL(&c->device, read, err, c->host + c->logits_at, from, floats * sizeof(float),
-                     c->device.stream);
-}
-
-static weir_status step(backend *base, const batch *b, weir_error *err) {
-    cuda *c = cuda_of(base);
-    assert(b->n > 0 && b->n <= c->layout.plan->max_rows);
-    assert(b->n_wanted <= c->layout.plan->max_wanted);
-    WEIR_TRY(cuda_device_enter(&c->device, err));
-    cuda_world w = c->layout.world;
-    WEIR_TRY(upload_step(c, b, &w, err));
-    const int n_stages = c->layout.n_stages;
-    if (b->n <= CUDA_TOKENS && !c->by_stage) {
-        WEIR_TRY(walk(c, &w, 0, n_stages, err));
-    } else {
-        for (int i = 0; i < n_stages; i++) WEIR_TRY(walk_stage(c, &w, i, err));
-    }
-    WEIR_TRY(download_logits(c, b, err));
-    return CUDA_CALL(&c->device, synchronize, err, c->device.stream);
-}
-
 /* ---- what it says of itself */
 
 void cuda_take_times(backend *b) {
@@ -362,14 +224,6 @@ weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t marks[CUDA_MARK
     return WEIR_OK;
 }
 
-static const float *logits(const backend *b, int i) {
-    const cuda *c = cuda_of_const(b);
-    const plan *p = c->layout.plan;
-    assert(i >= 0 && i < p->max_wanted);
-    return (const float *)(const void *)(c->host + c->logits_at) +
-           (size_t)i * (size_t)p->tensors[p->tensors[p->logits].base].stride;
-}
-
 static const char *kernels(const backend *b) {
     return cuda_of_const(b)->kernels;
 }
@@ -390,8 +244,8 @@ static void sizes(const backend *b, backend_sizes *out) {
 const backend_api backend_cuda = {.name = "cuda",
                                   .open = open,
                                   .close = close,
-                                  .step = step,
-                                  .logits = logits,
+                                  .step = cuda_step,
+                                  .logits = cuda_logits,
                                   .kernels = kernels,
                                   .weight_type = weight_type,
                                   .threads = threads,

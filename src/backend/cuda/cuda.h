@@ -3,7 +3,8 @@
  *   driver.c    libcuda by dlopen, the device            layout.c   memory, stages
  *   compile.c   kernels by NVRTC, cached                 pack.c     weights into tiles
  *   upload.c    weights to the device                    store.c    rows out, in and into the pins
- *   cuda.c      opening, steps                           kernels/   what runs there
+ *   cuda.c      opening and closing                      step.c     one step
+ *   kernels/    what runs there
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
  * one launches it stage by stage.  Levels (cuda-LEVEL) for tests and comparison:
@@ -52,6 +53,10 @@ weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t marks[CUDA_MARK
 weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, size_t shared_bytes,
                         void **arguments, weir_error *err);
 
+/* step.c */
+weir_status cuda_step(backend *b, const batch *rows, weir_error *err);
+const float *cuda_logits(const backend *b, int i);
+
 /* store.c */
 weir_status cuda_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err);
 size_t cuda_row_bytes(const backend *b, bool is_pin);
@@ -62,4 +67,8 @@ weir_status cuda_import_rows(backend *b, int slot, bool is_pin, int row, int n, 
 
 static inline cuda *cuda_of(backend *b) {
     return (cuda *)(void *)b;
+}
+
+static inline const cuda *cuda_of_const(const backend *b) {
+    return (const cuda *)(const void *)b;
 }
