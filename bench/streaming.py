@@ -135,6 +135,7 @@ def record(args, table, judged, chunks, single, sampled):
     figures = {
         "bench": "streaming", "commit": commit.stdout.strip(),
         "cpu": cpu_name(), "threads": args.threads,
+        "text": pathlib.Path(args.text).stem,
         "tokens": args.tokens, "window": args.window, "sampled_positions": sampled,
         "dense_tokens": args.dense, "chunks_tokens_per_second": chunks,
         "single_tokens_per_second": single,
@@ -153,7 +154,7 @@ def main():
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--stride", type=int, default=41, help="recompute every n-th position")
     parser.add_argument("--dense", type=int, default=20000, help="tokens that dense mode reads")
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", default="bench/results/streaming")
     args = parser.parse_args()
     table, chunks, single, sampled = measure(args)
