@@ -10,7 +10,7 @@
 
 #include "text/template.h"
 
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <locale.h>
 #include <time.h>

@@ -1,7 +1,7 @@
-/* jinja_ast.h - a template as a tree, and the three passes that make one.
+/* ast.h - a template as a tree, and the three passes that make one.
  *
- *     source --jinja_lexer.c--> tokens --jinja_parser.c, jinja_expression.c--> tree
- *            --jinja_scope.c--> the same tree, names hoisted and filters found
+ *     source --lexer.c--> tokens --parser.c, expression.c--> tree
+ *            --scope.c--> the same tree, names hoisted and filters found
  *
  * All nodes have one shape; the table says which fields an operation uses.  Lists are chained by
  * `next`.  Everything lies in the arena of the compiling run, which the template keeps.
@@ -9,7 +9,7 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
 /* clang-format off */
 typedef enum j_op {
@@ -99,7 +99,7 @@ typedef struct j_tokens {
 
 bool j_lex(j_run *r, const char *source, size_t size, j_tokens *out);
 
-/* ---- the parser's inside: shared by jinja_parser.c and jinja_expression.c */
+/* ---- the parser's inside: shared by parser.c and expression.c */
 
 typedef struct j_parser {
     j_run *run;

@@ -1,4 +1,4 @@
-/* jinja_eval.c - evaluating expressions, and names.
+/* eval.c - evaluating expressions, and names.
  *
  * A tree walk.  Every node costs a step and a level of depth.  Names are looked up from the scope
  * they stand in outwards, then among the caller's variables, then among the global functions.
@@ -6,7 +6,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 /* ---- names */
 

@@ -1,4 +1,4 @@
-/* jinja_unicode.c - what Python knows of single characters, and changing the case of text.
+/* unicode.c - what Python knows of single characters, and changing the case of text.
  *
  * Categories and one-to-one mappings are utf8proc's.  Where a character becomes several (sharp s in
  * capitals is SS) the table below is Unicode's SpecialCasing, without the Greek letters that carry
@@ -7,7 +7,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
 #include <utf8proc.h>
 

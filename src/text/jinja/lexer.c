@@ -1,4 +1,4 @@
-/* jinja_lexer.c - a template's source as tokens.
+/* lexer.c - a template's source as tokens.
  *
  *     text {%- if x %} more {# note #} {{ y }} ...
  *     DATA BLOCK_BEGIN NAME NAME BLOCK_END DATA DATA PRINT_BEGIN NAME PRINT_END
@@ -18,10 +18,10 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_ast.h"
+#include "text/jinja/ast.h"
 
 #include "base/unicode.h"
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <stdlib.h>
 #include <string.h>

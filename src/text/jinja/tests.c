@@ -1,9 +1,9 @@
-/* jinja_tests.c - what may stand behind `is`.
+/* tests.c - what may stand behind `is`.
  *
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 /* Every test has the same parameters; this writes them and names what it asks for. */
 #define TEST(name) static j_value name(j_run *r, j_value self, const j_value *a, const j_args *all)

@@ -1,4 +1,4 @@
-/* jinja_number.c - arithmetic, and numbers to and from text, as Python has them.
+/* number.c - arithmetic, and numbers to and from text, as Python has them.
  *
  * Integers are 64 bits here and unbounded in Python: a result that does not fit is a failure, never
  * a wrong number.  / is always a float; // and % round towards minus infinity; a float prints as
@@ -10,9 +10,9 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <inttypes.h>
 #include <math.h>

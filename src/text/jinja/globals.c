@@ -1,11 +1,11 @@
-/* jinja_globals.c - the functions every template knows: jinja2's and those transformers adds.
+/* globals.c - the functions every template knows: jinja2's and those transformers adds.
  *
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
 #define _POSIX_C_SOURCE 200809L /* localtime_r */
 
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <string.h>
 #include <time.h>

@@ -1,9 +1,9 @@
-/* jinja_filters_text.c - filters that make text: jinja2's names, parameters and results.
+/* filters_text.c - filters that make text: jinja2's names, parameters and results.
  *
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <string.h>
 
@@ -97,6 +97,7 @@ static j_value forceescape(j_run *r, j_value self, const j_value *a, const j_arg
     return j_escape(r, j_str(r, self));
 }
 
+/* So many blanks, or the text itself: jinja2 takes both. */
 static j_value indent_width(j_run *r, j_value width) {
     if (width.kind == J_TEXT) return width;
     const int64_t n = j_arg_int(r, width, 4);
@@ -104,6 +105,7 @@ static j_value indent_width(j_run *r, j_value width) {
     return r->failed ? j_none() : j_multiply(r, space, j_int(n));
 }
 
+/* The first line and empty lines stay as they are unless asked for. */
 static j_value indent(j_run *r, j_value self, const j_value *a, const j_args *all) {
     (void)all;
     j_value space = indent_width(r, a[0]);
@@ -173,6 +175,7 @@ static size_t last_word(const j_text *t, size_t size) {
     return size;
 }
 
+/* Text that is too long by more than `leeway`, cut behind a word unless told otherwise. */
 static j_value truncate(j_run *r, j_value self, const j_value *a, const j_args *all) {
     (void)all;
     const int64_t length = j_arg_int(r, a[0], 255);

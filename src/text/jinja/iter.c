@@ -1,15 +1,15 @@
-/* jinja_iter.c - walking over values, one item at a time.
+/* iter.c - walking over values, one item at a time.
  *
  * Everything that can be iterated becomes a j_iter with a next function.  Generators (map, select
- * and their kin, in jinja_lazy.c) are j_iters too, and values: they make each item when it is asked
+ * and their kin, in lazy.c) are j_iters too, and values: they make each item when it is asked
  * for, because a template can tell the difference.
  *
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 static bool next_of_list(j_run *r, j_iter *it, j_value *item) {
     (void)r;

@@ -1,11 +1,11 @@
-/* jinja_methods_search.c - methods of text that search, split, join and replace.
+/* methods_search.c - methods of text that search, split, join and replace.
  *
  * Positions are counted in code points, as Python counts them; inside all is bytes.
  *
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <string.h>
 

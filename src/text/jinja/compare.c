@@ -1,4 +1,4 @@
-/* jinja_compare.c - what Python's operators ask of two values: ==, <, in, len() and truth.
+/* compare.c - what Python's operators ask of two values: ==, <, in, len() and truth.
  *
  * Numbers of all kinds compare with each other; text compares by code points, which in UTF-8 is the
  * order of bytes; lists and tuples item by item; dicts by content; everything else is equal to
@@ -7,9 +7,9 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <string.h>
 

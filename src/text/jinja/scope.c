@@ -1,4 +1,4 @@
-/* jinja_scope.c - the pass behind the parser: which names a scope owns, and which filters exist.
+/* scope.c - the pass behind the parser: which names a scope owns, and which filters exist.
  *
  * jinja2 decides when it compiles where a name lives.  Running on chained scopes gives the same
  * result but for one case: a name that a scope sets, unconditionally and before it reads it, and
@@ -16,7 +16,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 typedef struct known { /* a name this scope has read, set or been given */
     const j_text *name;

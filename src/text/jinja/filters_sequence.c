@@ -1,4 +1,4 @@
-/* jinja_filters_sequence.c - filters over lists, dicts and text as sequences.
+/* filters_sequence.c - filters over lists, dicts and text as sequences.
  *
  * Sorting is a stable merge sort by keys that were looked up once; keys of text are folded to lower
  * case unless the filter is told to be case sensitive.
@@ -6,7 +6,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <string.h>
 
@@ -76,6 +76,7 @@ static j_value multi_key(j_run *r, j_value item, j_value paths, bool fold) {
     return j_list_value(keys);
 }
 
+/* Stable; by the items themselves, or by what `attribute` names in them. */
 static j_value sort(j_run *r, j_value self, const j_value *a, const j_args *all) {
     (void)all;
     const bool reverse = j_arg_truth(r, a[0], false), exact = j_arg_truth(r, a[1], false);
@@ -88,6 +89,7 @@ static j_value sort(j_run *r, j_value self, const j_value *a, const j_args *all)
     return j_list_value(l);
 }
 
+/* Pairs of key and value by the key or the value, cases alike unless told otherwise. */
 static j_value dictsort(j_run *r, j_value self, const j_value *a, const j_args *all) {
     (void)all;
     const bool exact = j_arg_truth(r, a[0], false), reverse = j_arg_truth(r, a[2], false);

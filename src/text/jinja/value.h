@@ -1,4 +1,4 @@
-/* jinja_value.h - the values a template computes with: Python's objects, as far as templates see
+/* value.h - the values a template computes with: Python's objects, as far as templates see
  * them.
  *
  * A j_value is sixteen bytes: a kind and a number or a pointer.  What it points to lives in the
@@ -186,7 +186,7 @@ j_value j_undefined_hint(j_run *r, const char *hint); /* literal */
 j_value j_undefined_name(j_run *r, const char *owner, const j_text *name);
 j_value j_from_json(j_run *r, const json_t *json); /* text is borrowed from json */
 
-/* ---- text: jinja_text.c */
+/* ---- text: text.c */
 
 typedef struct j_builder { /* all-zero is empty */
     char *data;
@@ -220,7 +220,7 @@ size_t j_offset(const j_text *t, size_t index); /* byte offset of code point `in
 j_value j_part_of(j_run *r, const j_text *t, size_t from, size_t to); /* bytes; shares data */
 size_t j_find(const char *in, size_t in_size, const char *what, size_t size); /* or SIZE_MAX */
 
-/* ---- lists and dicts: jinja_value.c */
+/* ---- lists and dicts: value.c */
 
 j_list *j_list_new(j_run *r, int capacity);
 bool j_push(j_run *r, j_list *l, j_value v);
@@ -236,7 +236,7 @@ j_value j_dict_value(j_dict *d);
 j_value j_view_at(j_run *r, const j_view *v, int i);
 bool j_hash(j_run *r, j_value v, uint64_t *hash); /* false, failed: unhashable */
 
-/* ---- what Python's operators ask: jinja_value.c */
+/* ---- what Python's operators ask: value.c */
 
 bool j_is_number(j_value v);   /* bool, int or float */
 bool j_is_sequence(j_value v); /* list or tuple */
@@ -250,7 +250,7 @@ bool j_less(j_run *r, j_value a, j_value b);
 bool j_contains(j_run *r, j_value in, j_value what);
 bool j_length(j_run *r, j_value v, int64_t *length); /* false: has none (not failed) */
 
-/* ---- iteration: jinja_iter.c */
+/* ---- iteration: iter.c */
 
 /* One place in an iteration.  next() writes an item or returns false at the end or on failure. */
 typedef struct j_iter {
@@ -268,13 +268,13 @@ bool j_next(j_run *r, j_iter *it, j_value *item);
 j_value j_iter_value(j_iter *it);
 j_list *j_collect(j_run *r, j_value over); /* list(over); NULL when failed */
 
-/* ---- attributes and subscripts: jinja_access.c */
+/* ---- attributes and subscripts: access.c */
 
 j_value j_attribute(j_run *r, j_value of, const j_text *name);     /* of.name */
 j_value j_get_attribute(j_run *r, j_value of, const j_text *name); /* never an item */
 j_value j_item(j_run *r, j_value of, j_value key);                 /* of[key] */
 
-/* ---- numbers: jinja_number.c */
+/* ---- numbers: number.c */
 
 j_value j_add(j_run *r, j_value a, j_value b);
 j_value j_subtract(j_run *r, j_value a, j_value b);
@@ -291,7 +291,7 @@ bool j_read_float(const j_text *t, double *out);
 bool j_int_of_float(double x, int64_t *out); /* truncates; false when it does not fit */
 j_value j_round(j_run *r, j_value v, int64_t digits);
 
-/* ---- characters: jinja_unicode.c */
+/* ---- characters: unicode.c */
 
 bool j_is_space(uint32_t c);
 bool j_is_printable(uint32_t c);

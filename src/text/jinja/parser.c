@@ -1,4 +1,4 @@
-/* jinja_parser.c - parsing statements, and the parser's small tools.
+/* parser.c - parsing statements, and the parser's small tools.
  *
  *     body := (text | {{ tuple }} | {% statement %})...
  *
@@ -9,7 +9,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_ast.h"
+#include "text/jinja/ast.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* jinja_text.c - text: building it, cutting it, and what str() and repr() make of any value.
+/* text.c - text: building it, cutting it, and what str() and repr() make of any value.
  *
  * Text is valid UTF-8 throughout: templates are checked when compiled, jansson checks its strings,
  * and everything here cuts between code points.  So decoding needs no error path.
@@ -6,9 +6,9 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <stdio.h>
 #include <string.h>

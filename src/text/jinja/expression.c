@@ -1,4 +1,4 @@
-/* jinja_expression.c - parsing expressions: recursive descent with jinja2's precedence.
+/* expression.c - parsing expressions: recursive descent with jinja2's precedence.
  *
  *     choice   := or [if or [else choice]]...
  *     or, and  := left to right        not := "not" not | compare
@@ -14,7 +14,7 @@
  * Every function returns NULL once the run has failed.  Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_ast.h"
+#include "text/jinja/ast.h"
 
 #include <string.h>
 

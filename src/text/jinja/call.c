@@ -1,4 +1,4 @@
-/* jinja_call.c - calling things: finding built-in functions, binding arguments, macros.
+/* call.c - calling things: finding built-in functions, binding arguments, macros.
  *
  * A built-in function lists its parameters in one string, "old new count"; bind() puts positional
  * and named arguments into an array in that order, so that no function parses its own arguments.
@@ -6,7 +6,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* jinja_exec.c - running statements.
+/* exec.c - running statements.
  *
  *     j_exec(list)  writes to r->out     { {% if %} stays in the scope it stands in; the bodies of
  *     j_capture(list)  to a text         {  everything else that has a body get one of their own }
@@ -8,7 +8,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 /* ---- scopes */
 

@@ -1,4 +1,4 @@
-/* jinja_loop.c - for loops, and the `loop` object a body sees.
+/* loop.c - for loops, and the `loop` object a body sees.
  *
  *     over --(filter: for x in y if z)--> items --one ahead when asked--> before, current, after
  *
@@ -11,7 +11,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 struct j_loop {
     const j_node *node;

@@ -1,9 +1,9 @@
-/* jinja_filters_number.c - filters that make numbers, and default.
+/* filters_number.c - filters that make numbers, and default.
  *
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <math.h>
 
@@ -27,6 +27,7 @@ static j_value truncated(j_run *r, double x) {
     return j_fail(r, "cannot convert this float to an integer of 64 bits");
 }
 
+/* Text that is no number gives `default`, as do lists; a fraction is cut towards zero. */
 static j_value to_int(j_run *r, j_value self, const j_value *a, const j_args *all) {
     (void)all;
     const j_value otherwise = or_default(a[0], j_int(0));
@@ -56,6 +57,7 @@ static j_value to_float(j_run *r, j_value self, const j_value *a, const j_args *
     return or_default(a[0], j_float(0));
 }
 
+/* "common" rounds halves to even, as Python 3; the others by way of a power of ten. */
 static j_value round_to(j_run *r, j_value self, const j_value *a, const j_args *all) {
     (void)all;
     const int64_t digits = j_arg_int(r, a[0], 0);
@@ -86,6 +88,7 @@ static j_value sum(j_run *r, j_value self, const j_value *a, const j_args *all) 
     return total;
 }
 
+/* What is undefined becomes `default`; with boolean true, all that is false does. */
 static j_value by_default(j_run *r, j_value self, const j_value *a, const j_args *all) {
     (void)all;
     const bool falsy = j_arg_truth(r, a[1], false) && !j_truth(r, self);

@@ -1,4 +1,4 @@
-/* jinja_format.c - formatted text: "%05.1f" % x, and "{:>5}".format(x).
+/* format.c - formatted text: "%05.1f" % x, and "{:>5}".format(x).
  *
  *     %[(name)][flags][width][.precision]type         names, tuples or one value
  *     {[name][.attribute | [key]]...[!r][:spec]}      spec:
@@ -11,7 +11,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <math.h>
 #include <stdio.h>

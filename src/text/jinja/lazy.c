@@ -1,4 +1,4 @@
-/* jinja_lazy.c - filters that are generators: map, select and its kin, unique, batch, slice.
+/* lazy.c - filters that are generators: map, select and its kin, unique, batch, slice.
  *
  * Each is a j_iter that draws from another one and works only when asked for an item, because a
  * template can tell: an error in the middle comes after the items before it, and each item comes
@@ -9,7 +9,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <string.h>
 

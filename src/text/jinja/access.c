@@ -1,4 +1,4 @@
-/* jinja_access.c - attributes, subscripts and slices.
+/* access.c - attributes, subscripts and slices.
  *
  *     of.name    a method or attribute, else the item of that key
  *     of[key]    an item, else, for text keys, a method or attribute
@@ -10,7 +10,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* jinja_json.c - the tojson filter, as transformers defines it: Python's json.dumps.
+/* json.c - the tojson filter, as transformers defines it: Python's json.dumps.
  *
  *     {"a": [1, 2.5, "x"]}            indent is none: separators ", " and ": "
  *     {\n  "a": [\n    1, ...         indent is a number or text: separators "," and ": "
@@ -8,7 +8,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
-/* jinja_methods.c - methods of dicts, lists and tuples that do not change them.
+/* methods.c - methods of dicts, lists and tuples that do not change them.
  *
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 static j_value get(j_run *r, j_value self, const j_value *a, const j_args *all) {
     (void)all;

@@ -1,12 +1,12 @@
-/* jinja_methods_text.c - methods of text that change it or ask what it is made of.
+/* methods_text.c - methods of text that change it or ask what it is made of.
  *
- * Those that search and split are in jinja_methods_search.c.  What comes out of safe text is safe,
+ * Those that search and split are in methods_search.c.  What comes out of safe text is safe,
  * and text that goes into it is escaped, as markupsafe has it.
  *
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_run.h"
+#include "text/jinja/run.h"
 
 #include <string.h>
 

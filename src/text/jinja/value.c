@@ -1,4 +1,4 @@
-/* jinja_value.c - the run's limits, lists and dicts, and what Python's operators ask of values.
+/* value.c - the run's limits, lists and dicts, and what Python's operators ask of values.
  *
  * A dict is an array of entries in order of insertion; beyond eight of them a table of open
  * addressing, twice as large as the entries at least, finds them:
@@ -10,7 +10,7 @@
  * Test: tests/text/test_template.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -1,7 +1,17 @@
-/* jinja_run.h - what the parts of the interpreter know of each other.
+/* run.h - what the parts of the interpreter know of each other.
  *
  *     template.c -> exec (statements) <-> eval (expressions) -> call (arguments, macros)
  *                                                            -> filters, tests, methods (tables)
+ *
+ *   making the tree   ast.h         lexer, expression, parser, scope
+ *   values            value.h       value, text, unicode, number, compare, iter
+ *   running           this file     exec, loop, eval, access, call
+ *   what is built in  tables        filters_text, filters_sequence, filters_number, lazy, json,
+ * tests, methods, methods_text, methods_search, format, globals
+ *
+ * A new filter is a function and a line in one of the tables; nothing else has to know of it.
+ * Python is right: where this differs from jinja2 and is no error, it is a bug.
+ * tests/text/test_template.c has the files that jinja2 itself rendered.
  *
  * Filters, tests, methods and global functions are all j_functions: a name, a C function and the
  * names of the parameters, to which call binds positional and named arguments.
@@ -9,7 +19,7 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-#include "text/jinja_ast.h"
+#include "text/jinja/ast.h"
 
 enum {
     MAX_BRACKETS = 100,   /* open at one place */
@@ -103,7 +113,7 @@ j_value j_macro_call(j_run *r, const j_macro *m, const j_args *args);
 j_value j_macro_name(j_run *r, const j_macro *m);
 j_value j_macro_attribute(j_run *r, const j_macro *m, const j_text *name); /* missing: none such */
 
-/* ---- loops: jinja_loop.c */
+/* ---- loops: loop.c */
 
 typedef struct j_loop j_loop;
 
