@@ -1,12 +1,14 @@
 /* gpu.c - how fast the CUDA back end decodes, on random weights of known shapes.
  *
- *     bench_gpu [-l LEVEL] [-n STEPS] [-s STREAMS | -c CHUNK] [-w WINDOW] SHAPE:TYPE...
+ *     bench_gpu [-j] [-l LEVEL] [-n STEPS] [-s STREAMS | -c CHUNK [-p PROMPT]] [-w WINDOW]
+ *               SHAPE:TYPE...
  *
  * SHAPE:TYPE is 1b:bf16, 7b:q4_0, ...; with -c steps are chunks of a prompt.
  *
- * The ring is full: every token sees WINDOW keys.  For each shape: median and p99 of a step by the
- * host's clock, bytes a step must read (weights and the keys and values it sees) and the rate that
- * makes, then where the time of one step went, by kind of stage, by the clock of block 0.
+ * The ring is full: every token sees WINDOW keys.  With -p what is timed is a whole prompt, read in
+ * chunks from nothing.  For each shape: median and p99 of a step by the host's clock, bytes a step
+ * must read (weights and the keys and values it sees) and the rate that makes, then where the time
+ * of one step went, by kind of stage, by the clock of block 0.  -j: one line of JSON instead.
  *
  * All matrices of a model hold the same random bytes; on the device each has its own copy.
  *
@@ -21,7 +23,7 @@
 
 #include "backend/made_model.h"
 
-enum { SINKS = 4, MAX_STREAMS = 256, MAX_STEPS = 4096 };
+enum { SINKS = 4, MAX_STREAMS = 256, MAX_ROWS = 8192, MAX_STEPS = 4096 };
 
 static const struct {
     const char *name;
@@ -60,7 +62,9 @@ static const struct {
 typedef struct settings {
     const char *level;
     int steps, streams, window;
-    int chunk; /* 0: decode; tokens of one prompt in a step */
+    int chunk;  /* 0: decode; tokens of one prompt in a step */
+    int prompt; /* 0: chunks see the full ring; tokens of a prompt read from nothing */
+    bool json;
 } settings;
 
 static double now(void) {
@@ -118,9 +122,9 @@ static int rows_of_step(const settings *s) {
 }
 
 static void step(backend *b, const settings *s, uint64_t pos) {
-    static batch_row rows[MAX_STREAMS];
-    static batch_group groups[MAX_STREAMS];
-    static int wanted[MAX_STREAMS];
+    static batch_row rows[MAX_ROWS];
+    static batch_group groups[MAX_ROWS];
+    static int wanted[MAX_ROWS];
     const int n = rows_of_step(s);
     for (int i = 0; i < n; i++) {
         rows[i] = (batch_row){.token = (int)(pos * 31 + (uint64_t)i) % 32000,
@@ -141,6 +145,42 @@ static void step(backend *b, const settings *s, uint64_t pos) {
                        .n_wanted = s->streams};
     weir_error err;
     if (b->api->step(b, &all, &err) != WEIR_OK) die(&err);
+}
+
+/* A prompt from nothing; the logits of its last token are wanted. */
+static void read_prompt(backend *b, const settings *s) {
+    static batch_row rows[MAX_ROWS];
+    for (int first = 0; first < s->prompt; first += s->chunk) {
+        const int n = MIN_OF(s->chunk, s->prompt - first);
+        for (int i = 0; i < n; i++) {
+            const int pos = first + i;
+            const bool is_pin = pos < SINKS;
+            rows[i] = (batch_row){.token = pos * 31 % 32000,
+                                  .pos = (uint64_t)pos,
+                                  .p = (uint32_t)pos,
+                                  .pins = is_pin ? pos + 1 : SINKS,
+                                  .recent = is_pin ? 0 : pos + 1 - SINKS,
+                                  .is_pin = is_pin};
+        }
+        const batch_group group = {.n = n};
+        const int wanted = n - 1;
+        const batch all = {.rows = rows,
+                           .groups = &group,
+                           .wanted = &wanted,
+                           .n = n,
+                           .n_groups = 1,
+                           .n_wanted = first + n == s->prompt};
+        weir_error err;
+        if (b->api->step(b, &all, &err) != WEIR_OK) die(&err);
+    }
+}
+
+static void run(backend *b, const settings *s, uint64_t pos) {
+    if (s->prompt) {
+        read_prompt(b, s);
+    } else {
+        step(b, s, pos);
+    }
 }
 
 static int compare(const void *a, const void *b) {
@@ -196,6 +236,31 @@ static void print_stages(backend *b, double seconds) {
     mem_free(times);
 }
 
+static void report(backend *b, const char *text, const made_shape *shape, const settings *s,
+                   const double *times, double opened) {
+    const double median = times[s->steps / 2], p99 = times[s->steps * 99 / 100];
+    const double tokens = s->prompt ? s->prompt : rows_of_step(s);
+    backend_sizes sizes;
+    b->api->sizes(b, &sizes);
+    const double kv = 4.0 * shape->head_dim * shape->n_kv_heads * shape->n_layers * s->window;
+    const double bytes = (double)sizes.step_weight_bytes + kv * s->streams;
+    if (s->json) {
+        printf("{\"shape\": \"%s\", \"device\": \"%s\", \"streams\": %d, \"tok_s\": %.6g, "
+               "\"step_s\": %.6g, \"p99_s\": %.6g, \"steps\": %d",
+               text, b->api->kernels(b), s->streams, tokens / median, median, p99, s->steps);
+        if (!s->chunk) printf(", \"bytes\": %.6g, \"bytes_s\": %.6g", bytes, bytes / median);
+        printf("}\n");
+        return;
+    }
+    printf(
+        "%-10s %s%s: %.1f tok/s, step %.1f us (p99 %.1f), %.2f GB, %.2f TB/s, opened in %.1f s\n",
+        text, b->api->kernels(b),
+        s->chunk         ? ", prompt"
+        : s->streams > 1 ? ", streams"
+                         : "",
+        tokens / median, 1e6 * median, 1e6 * p99, 1e-9 * bytes, 1e-12 * bytes / median, opened);
+}
+
 static void measure(const char *text, const made_shape *shape, const settings *s) {
     const double begin = now();
     const int n = rows_of_step(s);
@@ -215,30 +280,18 @@ static void measure(const char *text, const made_shape *shape, const settings *s
     const double opened = now();
     static double times[MAX_STEPS];
     uint64_t pos = 10000;
-    for (int i = 0; i < 10; i++) step(b, s, pos++);
+    for (int i = 0; i < (s->prompt ? 2 : 10); i++) run(b, s, pos++);
     for (int i = 0; i < s->steps; i++) {
         const double from = now();
-        step(b, s, pos++);
+        run(b, s, pos++);
         times[i] = now() - from;
     }
     qsort(times, (size_t)s->steps, sizeof *times, compare);
-    const double median = times[s->steps / 2];
-    backend_sizes sizes;
-    b->api->sizes(b, &sizes);
-    const double kv = 4.0 * shape->head_dim * shape->n_kv_heads * shape->n_layers * s->window;
-    const double bytes = (double)sizes.step_weight_bytes + kv * s->streams;
-    printf(
-        "%-10s %s%s%s: %.1f tok/s, step %.1f us (p99 %.1f), %.2f GB, %.2f TB/s, opened in %.1f s\n",
-        text, b->api->kernels(b),
-        s->chunk         ? ", prompt"
-        : s->streams > 1 ? ", streams"
-                         : "",
-        "", n / median, 1e6 * median, 1e6 * times[s->steps * 99 / 100], 1e-9 * bytes,
-        1e-12 * bytes / median, opened - begin);
-    if (!s->level && n <= CUDA_TOKENS) {
+    report(b, text, shape, s, times, opened - begin);
+    if (!s->level && !s->json && n <= CUDA_TOKENS) {
         cuda_take_times(b);
         step(b, s, pos++);
-        print_stages(b, median);
+        print_stages(b, times[s->steps / 2]);
     }
     fflush(stdout);
     b->api->close(b);
@@ -247,8 +300,10 @@ static void measure(const char *text, const made_shape *shape, const settings *s
 
 int main(int argc, char **argv) {
     settings s = {.steps = 200, .streams = 1, .window = 2048};
-    for (int c; (c = getopt(argc, argv, "l:n:s:w:c:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "jl:n:s:w:c:p:")) != -1;) {
         switch (c) {
+        case 'j': s.json = true; break;
+        case 'p': s.prompt = atoi(optarg); break;
         case 'l': s.level = optarg; break;
         case 'n': s.steps = atoi(optarg); break;
         case 's': s.streams = atoi(optarg); break;
@@ -258,7 +313,8 @@ int main(int argc, char **argv) {
         }
     }
     if (s.steps < 1 || s.steps > MAX_STEPS || s.streams < 1 || s.streams > MAX_STREAMS) return 2;
-    if (s.chunk < 0 || s.chunk > MAX_STREAMS || (s.chunk && s.streams > 1)) return 2;
+    if (s.chunk < 0 || s.chunk > MAX_ROWS || (s.chunk && s.streams > 1)) return 2;
+    if (s.prompt < 0 || s.prompt > s.window || (s.prompt && !s.chunk)) return 2;
     for (int i = optind; i < argc; i++) {
         made_shape shape;
         if (!find_shape(argv[i], &shape)) {
