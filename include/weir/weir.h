@@ -273,11 +273,22 @@ WEIR_API WEIR_MUST_CHECK weir_status weir_session_eval(weir_session *session, co
                                                        size_t n, size_t stride, weir_logits_fn fn,
                                                        void *user, weir_error *err);
 
-/* One token for each of n different sessions of one engine, in one step. What a session gets does
- * not depend on the others, bit for bit.  Afterwards weir_session_logits serves each. */
-WEIR_API WEIR_MUST_CHECK weir_status weir_engine_step(weir_engine *engine,
-                                                      weir_session *const *sessions,
-                                                      const int32_t *ids, int n, weir_error *err);
+/* What one session gets in a step of many. */
+typedef struct weir_feed {
+    weir_session *session;
+    const int32_t *ids; /* [n] */
+    int n;              /* 1 to chunk */
+    bool is_prompt;     /* counts as read, not as generated */
+    bool has_more;      /* its text goes on in a later step: no logits are wanted yet */
+} weir_feed;
+
+/* Adds tokens to n different sessions of one engine in one step: at most chunk of them in all, or
+ * one for each session where that is more.  Give every running stream its token and the prompts
+ * that wait a slice of what is left: a stream then waits for no more than one such step, however
+ * long the prompt.  What a session gets does not depend on the others, bit for bit.  Afterwards
+ * weir_session_logits serves each that has no more.  Replies in progress are over. */
+WEIR_API WEIR_MUST_CHECK weir_status weir_engine_step(weir_engine *engine, const weir_feed *feeds,
+                                                      int n, weir_error *err);
 
 /* Pins the tokens at stream positions [from, to), which must still be in the window: they are
  * copied behind the pinned tokens, their keys re-rotated once, and stay for ever. */

@@ -4,6 +4,8 @@
  *     prefill              an empty session reads --prefill tokens
  *     decode               one token at a time, the window filled to --depth before
  *     decode, n sessions   one token for each of n sessions in one step
+ *     beside a prompt      n - 1 of them, while the last one reads --prefill tokens in the room
+ *                          that their chunk has left: ms/step is what a stream waits
  *
  * Tokens are random.  Every figure is the median of --repeat repetitions.  The share is bytes read
  * per second over the faster of the two bandwidths: what a step reads is its weights once and the
@@ -30,7 +32,7 @@ typedef struct figure {
     double bytes;     /* read from memory by one step; 0: not counted */
 } figure;
 
-enum { MAX_FIGURES = 3 };
+enum { MAX_FIGURES = 4 };
 
 typedef struct work {
     run r;
@@ -41,6 +43,7 @@ typedef struct work {
     size_t n_ids;
     double *times;           /* [repeat] heap */
     weir_session **sessions; /* [sessions] heap; the first is r.session */
+    weir_feed *feeds;        /* [sessions] heap */
     double before, after;    /* bytes/s */
     figure figures[MAX_FIGURES];
     int n_figures;
@@ -132,6 +135,13 @@ static weir_status fill(work *w, int n) {
     return WEIR_OK;
 }
 
+/* One token for each of n sessions. */
+static void feed_each(work *w, int n, const int32_t *ids) {
+    for (int i = 0; i < n; i++) {
+        w->feeds[i] = (weir_feed){.session = w->sessions[i], .ids = &ids[i], .n = 1};
+    }
+}
+
 /* n sessions get --tokens tokens each; below the full window every repetition starts at depth. */
 static weir_status time_decode(work *w, int n) {
     const int steps = w->o->tokens;
@@ -151,7 +161,8 @@ static weir_status time_decode(work *w, int n) {
         for (int i = 0; i < (k < 0 ? MIN_OF(steps, 8) : steps); i++) {
             const int32_t *ids = random_ids(w, (size_t)n);
             const double start = machine_clock();
-            WEIR_TRY(weir_engine_step(w->r.engine, w->sessions, ids, n, &w->r.err));
+            feed_each(w, n, ids);
+            WEIR_TRY(weir_engine_step(w->r.engine, w->feeds, n, &w->r.err));
             spent += machine_clock() - start;
             show(w, what, MAX_OF(k, 0) * steps + i + 1, w->o->repeat * steps);
             WEIR_TRY(canceled(w));
@@ -160,6 +171,34 @@ static weir_status time_decode(work *w, int n) {
     }
     figure *f = add_figure(w, n * steps, steps, step_bytes(w, n));
     snprintf(f->name, sizeof f->name, n == 1 ? "decode" : "decode, %d sessions", n);
+    return WEIR_OK;
+}
+
+/* The last of n sessions reads a prompt; the others go on from where they are. */
+static weir_status time_beside(work *w, int n) {
+    const int total = w->o->prefill, room = MAX_OF(w->r.info.chunk, n) - (n - 1);
+    const int steps = (total + room - 1) / room;
+    for (int k = -1; k < w->o->repeat; k++) {
+        weir_session_reset(w->sessions[n - 1]);
+        double spent = 0;
+        for (int at = 0; at < total;) {
+            const int slice = MIN_OF(room, total - at);
+            const int32_t *ids = random_ids(w, (size_t)(n - 1 + slice));
+            feed_each(w, n, ids);
+            w->feeds[n - 1].n = slice;
+            w->feeds[n - 1].is_prompt = true;
+            w->feeds[n - 1].has_more = at + slice < total;
+            const double start = machine_clock();
+            WEIR_TRY(weir_engine_step(w->r.engine, w->feeds, n, &w->r.err));
+            spent += machine_clock() - start;
+            at += slice;
+            show(w, "decoding beside a prompt", MAX_OF(k, 0) * total + at, w->o->repeat * total);
+            WEIR_TRY(canceled(w));
+        }
+        if (k >= 0) w->times[k] = spent;
+    }
+    figure *f = add_figure(w, total + (n - 1) * steps, steps, 0);
+    snprintf(f->name, sizeof f->name, "%d beside a prompt", n - 1);
     return WEIR_OK;
 }
 
@@ -240,17 +279,19 @@ static void print_json(const work *w) {
 static weir_status bench(work *w) {
     const int n = w->o->sessions, window = w->r.info.window;
     w->depth = w->o->depth == CLI_AUTO || w->o->depth > window ? window : w->o->depth;
-    w->n_ids = (size_t)MAX_OF(MAX_OF(w->depth, w->o->prefill), n);
+    w->n_ids = (size_t)MAX_OF(w->depth, w->o->prefill + n);
     w->ids = mem_array(w->n_ids, sizeof *w->ids);
     w->times = mem_array((size_t)w->o->repeat, sizeof *w->times);
     w->sessions = mem_array((size_t)n, sizeof *w->sessions);
-    if (!w->ids || !w->times || !w->sessions) {
+    w->feeds = mem_array((size_t)n, sizeof *w->feeds);
+    if (!w->ids || !w->times || !w->sessions || !w->feeds) {
         return weir_fail(&w->r.err, WEIR_ERR_MEMORY, "out of memory");
     }
     w->before = weir_measure_bandwidth(w->r.info.threads);
     WEIR_TRY(time_prefill(w));
     WEIR_TRY(time_decode(w, 1));
     if (n > 1) WEIR_TRY(time_decode(w, n));
+    if (n > 1) WEIR_TRY(time_beside(w, n));
     progress_end(&w->r.progress);
     w->after = weir_measure_bandwidth(w->r.info.threads);
     if (w->o->json) {
@@ -266,6 +307,7 @@ int cmd_bench(const options *o) {
     if (run_open(&w.r, o, o->sessions) && run_open_session(&w.r)) bench(&w);
     for (int i = 1; w.sessions && i < o->sessions; i++) weir_session_close(w.sessions[i]);
     mem_free(w.sessions);
+    mem_free(w.feeds);
     mem_free(w.times);
     mem_free(w.ids);
     return run_end(&w.r);

@@ -36,13 +36,12 @@ struct weir_engine {
     char template_problem[ENGINE_PROBLEM];
     backend_sizes sizes;
     size_t session_bytes;
-    uint64_t fingerprint;   /* of the model: names, shapes, samples of the weights */
-    weir_session **slots;   /* [options.sessions], NULL: free */
-    batch_row *rows;        /* [plan->max_rows] of the step being made */
-    batch_group *groups;    /* [plan->max_rows] */
-    int *wanted;            /* [plan->max_rows] */
-    weir_session **stepped; /* [options.sessions] of weir_engine_step: whose logits come back */
-    bool is_lost;           /* a step failed: the device is gone */
+    uint64_t fingerprint; /* of the model: names, shapes, samples of the weights */
+    weir_session **slots; /* [options.sessions], NULL: free */
+    batch_row *rows;      /* [plan->max_rows] of the step being made */
+    batch_group *groups;  /* [plan->max_rows] */
+    int *wanted;          /* [plan->max_rows] */
+    bool is_lost;         /* a step failed: the device is gone */
 };
 
 typedef struct reply { /* the reply being generated */

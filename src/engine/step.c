@@ -2,8 +2,8 @@
  *
  *     tokens --window_push--> rows --backend step--> logits of the wanted rows
  *
- * A chunk is one group of rows of one session; weir_engine_step makes a group of one row for each
- * session.  In recompute mode a token is only noted, and the whole window is read again, from an
+ * A step has a group of rows for each session in it: a chunk of a prompt, or one token of a running
+ * stream.  In recompute mode a token is only noted, and the whole window is read again, from an
  * empty cache, for every token whose logits are wanted.
  *
  * Test: tests/engine/test_golden.c, test_session.c, test_many.c.
@@ -19,14 +19,8 @@
 
 /* ---- one step */
 
-static weir_status run(weir_engine *e, int n, int n_groups, int n_wanted, weir_error *err) {
-    const batch step = {.rows = e->rows,
-                        .groups = e->groups,
-                        .wanted = e->wanted,
-                        .n = n,
-                        .n_groups = n_groups,
-                        .n_wanted = n_wanted};
-    const weir_status status = e->backend->api->step(e->backend, &step, err);
+static weir_status run(weir_engine *e, const batch *step, weir_error *err) {
+    const weir_status status = e->backend->api->step(e->backend, step, err);
     if (status != WEIR_OK) e->is_lost = true;
     return status;
 }
@@ -49,17 +43,35 @@ static void take(weir_session *s, int32_t id, bool is_generated, batch_row *row)
     s->chat.last_token = id;
 }
 
+static batch empty_step(const weir_engine *e) {
+    return (batch){.rows = e->rows, .groups = e->groups, .wanted = e->wanted};
+}
+
+/* Adds a group of n rows that may still be filled, the last n_wanted of which show their logits. */
+static batch_row *add_group(weir_engine *e, batch *step, int slot, int n, int n_wanted) {
+    assert(n > 0 && step->n + n <= e->plan->max_rows && n_wanted <= n);
+    assert(step->n_wanted + n_wanted <= e->plan->max_wanted);
+    const int first = step->n;
+    e->groups[step->n_groups++] = (batch_group){.slot = slot, .first = first, .n = n};
+    for (int i = n - n_wanted; i < n; i++) e->wanted[step->n_wanted++] = first + i;
+    step->n += n;
+    return e->rows + first;
+}
+
+static void add_tokens(batch *step, weir_session *s, const int32_t *ids, int n, int n_wanted,
+                       bool is_generated) {
+    batch_row *rows = add_group(s->engine, step, s->slot, n, n_wanted);
+    for (int i = 0; i < n; i++) take(s, ids[i], is_generated, &rows[i]);
+    s->has_logits = false;
+}
+
 /* Reads n tokens, at most a chunk, in one step that shows the last n_wanted of them. */
 static weir_status read_chunk(weir_session *s, const int32_t *ids, int n, int n_wanted,
                               bool is_generated, weir_error *err) {
-    weir_engine *e = s->engine;
-    assert(n > 0 && n <= e->plan->max_rows && n_wanted <= e->plan->max_wanted);
-    for (int i = 0; i < n; i++) take(s, ids[i], is_generated, &e->rows[i]);
-    for (int i = 0; i < n_wanted; i++) e->wanted[i] = n - n_wanted + i;
-    e->groups[0] = (batch_group){.slot = s->slot, .first = 0, .n = n};
-    s->has_logits = false;
-    WEIR_TRY(run(e, n, 1, n_wanted, err));
-    if (n_wanted) keep_logits(s, logits_of(e, n_wanted - 1));
+    batch step = empty_step(s->engine);
+    add_tokens(&step, s, ids, n, n_wanted, is_generated);
+    WEIR_TRY(run(s->engine, &step, err));
+    if (n_wanted) keep_logits(s, logits_of(s->engine, n_wanted - 1));
     return WEIR_OK;
 }
 
@@ -82,13 +94,11 @@ static weir_status recompute(weir_session *s, weir_error *err) {
                 &(weir_session_options){.mode = WEIR_DENSE});
     for (int at = 0; at < n;) {
         const int m = MIN_OF(e->options.chunk, n - at);
-        for (int i = 0; i < m; i++) {
-            window_push(&fresh, seen_token(s, at + i), s->slot, &e->rows[i]);
-        }
+        batch step = empty_step(e);
+        batch_row *rows = add_group(e, &step, s->slot, m, at + m == n);
+        for (int i = 0; i < m; i++) window_push(&fresh, seen_token(s, at + i), s->slot, &rows[i]);
         at += m;
-        e->groups[0] = (batch_group){.slot = s->slot, .first = 0, .n = m};
-        e->wanted[0] = m - 1;
-        WEIR_TRY(run(e, m, 1, at == n, err));
+        WEIR_TRY(run(e, &step, err));
     }
     keep_logits(s, logits_of(e, 0));
     return WEIR_OK;
@@ -203,56 +213,79 @@ weir_status weir_session_eval(weir_session *s, const int32_t *ids, size_t n, siz
     return status;
 }
 
-/* ---- one token for each of many sessions */
+/* ---- many sessions */
+
+static weir_status check_feed(const weir_engine *e, const weir_feed *feeds, int i,
+                              weir_error *err) {
+    const weir_feed *f = &feeds[i];
+    if (!f->session || f->session->engine != e) {
+        return weir_fail(err, WEIR_ERR_ARGUMENT, "session %d of the step: not of this engine", i);
+    }
+    for (int k = 0; k < i; k++) {
+        if (feeds[k].session != f->session) continue;
+        return weir_fail(err, WEIR_ERR_ARGUMENT, "sessions %d and %d of the step are the same", k,
+                         i);
+    }
+    if (f->n < 1 || f->n > e->options.chunk) {
+        return weir_fail(err, WEIR_ERR_ARGUMENT,
+                         "session %d of the step: %d tokens, wanted 1 to %d", i, f->n,
+                         e->options.chunk);
+    }
+    weir_error why;
+    const weir_status status = check_ids(f->session, f->ids, (size_t)f->n, &why);
+    if (status == WEIR_OK) return WEIR_OK;
+    return weir_fail(err, status, "session %d of the step: %.400s", i, why.message);
+}
 
 /* Everything is checked before anything moves. */
-static weir_status check_step(weir_engine *e, weir_session *const *sessions, const int32_t *ids,
-                              int n, weir_error *err) {
+static weir_status check_step(const weir_engine *e, const weir_feed *feeds, int n,
+                              weir_error *err) {
     WEIR_TRY(engine_check(e, err));
     if (n < 1 || n > e->options.sessions) {
         return weir_fail(err, WEIR_ERR_ARGUMENT, "a step of %d sessions, this engine has %d", n,
                          e->options.sessions);
     }
+    int64_t rows = 0;
     for (int i = 0; i < n; i++) {
-        if (!sessions[i] || sessions[i]->engine != e) {
-            return weir_fail(err, WEIR_ERR_ARGUMENT, "session %d of the step: not of this engine",
-                             i);
-        }
-        for (int k = 0; k < i; k++) {
-            if (sessions[k] != sessions[i]) continue;
-            return weir_fail(err, WEIR_ERR_ARGUMENT, "sessions %d and %d of the step are the same",
-                             k, i);
-        }
-        WEIR_TRY(check_ids(sessions[i], &ids[i], 1, err));
+        WEIR_TRY(check_feed(e, feeds, i, err));
+        rows += feeds[i].n;
     }
-    return WEIR_OK;
+    if (rows <= e->plan->max_rows) return WEIR_OK;
+    return weir_fail(err, WEIR_ERR_ARGUMENT, "a step of %" PRId64 " tokens, wanted at most %d",
+                     rows, e->plan->max_rows);
 }
 
-weir_status weir_engine_step(weir_engine *e, weir_session *const *sessions, const int32_t *ids,
-                             int n, weir_error *err) {
-    WEIR_TRY(check_step(e, sessions, ids, n, err));
+static void count_feed(const weir_feed *f, double took) {
+    weir_session_stats *c = &f->session->counts;
+    *(f->is_prompt ? &c->prompt_tokens : &c->generated_tokens) += (uint64_t)f->n;
+    *(f->is_prompt ? &c->prompt_seconds : &c->generate_seconds) += took;
+}
+
+static weir_status recompute_feed(const weir_feed *f, weir_error *err) {
+    for (int i = 0; i < f->n; i++) note(f->session, f->ids[i], !f->is_prompt);
+    return f->has_more ? WEIR_OK : recompute(f->session, err);
+}
+
+weir_status weir_engine_step(weir_engine *e, const weir_feed *feeds, int n, weir_error *err) {
+    WEIR_TRY(check_step(e, feeds, n, err));
     const double start = machine_clock();
-    int rows = 0;
+    batch step = empty_step(e);
     for (int i = 0; i < n; i++) {
-        weir_session *s = sessions[i];
-        if (s->window.mode == WEIR_RECOMPUTE) continue;
-        take(s, ids[i], true, &e->rows[rows]);
-        s->has_logits = false;
-        e->groups[rows] = (batch_group){.slot = s->slot, .first = rows, .n = 1};
-        e->wanted[rows] = rows;
-        e->stepped[rows++] = s;
+        const weir_feed *f = &feeds[i];
+        reply_close(&f->session->reply);
+        if (f->session->window.mode == WEIR_RECOMPUTE) continue;
+        add_tokens(&step, f->session, f->ids, f->n, !f->has_more, !f->is_prompt);
     }
-    if (rows) WEIR_TRY(run(e, rows, rows, rows, err));
-    for (int i = 0; i < rows; i++) keep_logits(e->stepped[i], logits_of(e, i));
+    if (step.n) WEIR_TRY(run(e, &step, err));
+    for (int i = 0, shown = 0; i < n; i++) { /* before a recompute makes other logits */
+        if (feeds[i].has_more || feeds[i].session->window.mode == WEIR_RECOMPUTE) continue;
+        keep_logits(feeds[i].session, logits_of(e, shown++));
+    }
     for (int i = 0; i < n; i++) {
-        if (sessions[i]->window.mode != WEIR_RECOMPUTE) continue;
-        note(sessions[i], ids[i], true);
-        WEIR_TRY(recompute(sessions[i], err));
+        if (feeds[i].session->window.mode != WEIR_RECOMPUTE) continue;
+        WEIR_TRY(recompute_feed(&feeds[i], err));
     }
     const double took = machine_clock() - start;
-    for (int i = 0; i < n; i++) {
-        sessions[i]->counts.generated_tokens++;
-        sessions[i]->counts.generate_seconds += took;
-    }
+    for (int i = 0; i < n; i++) count_feed(&feeds[i], took);
     return WEIR_OK;
 }

@@ -236,7 +236,11 @@ static void count_steps(weir_engine *e, const weir_session_options *o) {
     assert_int_equal(mem_count(), before);
     for (int i = 0; i + 3 <= STEPS; i++) {
         if (o->policy == WEIR_EVICT_TURN && i % 9 == 0) window_mark_turn(&s[1]->window);
-        OK(weir_engine_step(e, s, &ids[i], 3, &err));
+        weir_feed feeds[3];
+        for (int k = 0; k < 3; k++) {
+            feeds[k] = (weir_feed){.session = s[k], .ids = &ids[i + k], .n = 1};
+        }
+        OK(weir_engine_step(e, feeds, 3, &err));
     }
     assert_int_equal(mem_count(), before);
     for (int tokens = 0; tokens < STEPS;) {

@@ -1,7 +1,8 @@
 /* test_many.c - many sessions in one step: what one gets never depends on the others, to the bit.
  *
- * Every session of a crowd has a twin in an engine of its own that reads the same tokens one at a
- * time.  Steps pick sessions at random, in random order; prompts and pins come in between.
+ * Every session of a crowd has a twin in an engine of its own that reads the same tokens alone.
+ * Steps pick sessions at random, in random order, and give each one token or a slice of a prompt;
+ * longer prompts and pins come in between.
  *
  * SPDX-License-Identifier: MIT */
 #include "support/sessions.h"
@@ -83,21 +84,34 @@ static void step_some(crowd *c) {
         order[k] = swapped;
     }
     const int n = 1 + below(c, SESSIONS);
-    weir_session *sessions[SESSIONS];
-    int32_t ids[SESSIONS];
-    for (int i = 0; i < n; i++) {
-        sessions[i] = c->many[order[i]];
-        ids[i] = below(c, TINY_VOCAB);
+    int32_t ids[SESSIONS][CHUNK];
+    weir_feed feeds[SESSIONS];
+    for (int i = 0, left = CHUNK - n; i < n; i++) {
+        const int extra = below(c, 2) * below(c, left + 1);
+        random_ids(ids[i], 1 + extra, TINY_VOCAB, rng_next(&c->rng));
+        left -= extra;
+        feeds[i] = (weir_feed){.session = c->many[order[i]],
+                               .ids = ids[i],
+                               .n = 1 + extra,
+                               .is_prompt = extra > 0,
+                               .has_more = below(c, 8) == 0};
     }
-    OK(weir_engine_step(c->together, sessions, ids, n, &err));
+    OK(weir_engine_step(c->together, feeds, n, &err));
     for (int i = 0; i < n; i++) {
         const int who = order[i];
         if (i % 2) {
-            feed(c->twins[who], &ids[i], 1);
+            feed(c->twins[who], ids[i], feeds[i].n);
         } else {
-            OK(weir_engine_step(c->apart[who], &c->twins[who], &ids[i], 1, &err));
+            weir_feed alone = feeds[i];
+            alone.session = c->twins[who];
+            alone.has_more = false;
+            OK(weir_engine_step(c->apart[who], &alone, 1, &err));
         }
-        assert_same_logits(c->many[who], c->twins[who]);
+        if (feeds[i].has_more) {
+            assert_null(weir_session_logits(c->many[who]));
+        } else {
+            assert_same_logits(c->many[who], c->twins[who]);
+        }
     }
 }
 
@@ -110,9 +124,8 @@ static void check_crowd(const char *path, const weir_engine_options *o) {
         if (what == 1) pin_one(&c, below(&c, SESSIONS));
         step_some(&c);
     }
-    for (int i = 0; i < SESSIONS;
-         i++) { /* those that were not in the last steps still have theirs */
-        assert_same_logits(c.many[i], c.twins[i]);
+    for (int i = 0; i < SESSIONS; i++) { /* those not in the last steps still have theirs */
+        if (weir_session_logits(c.many[i])) assert_same_logits(c.many[i], c.twins[i]);
         assert_int_equal(stats_of(c.many[i]).position, stats_of(c.twins[i]).position);
     }
     close_crowd(&c);
@@ -135,29 +148,89 @@ static void a_session_gets_the_same_bits_alone_and_in_a_crowd(void **state) {
     }
 }
 
+/* The bound a server keeps: every step has a token for every stream, and no step is longer than a
+ * chunk, however long the prompt that is read meanwhile. */
+static void streams_wait_for_one_chunk_while_a_long_prompt_is_read(void **state) {
+    enum { STREAMS = 3, PROMPT = 5 * CHUNK + 3, SLICE = CHUNK - STREAMS };
+    weir_engine_options o = {.threads = 1, .sessions = STREAMS + 1, .window = 64, .chunk = CHUNK};
+    weir_engine *e = engine_of(*state, &o), *apart = engine_of(*state, &o);
+    weir_session *s[STREAMS + 1], *twins[STREAMS + 1];
+    int32_t prompt[PROMPT];
+    random_ids(prompt, PROMPT, TINY_VOCAB, 12);
+    for (int i = 0; i <= STREAMS; i++) {
+        s[i] = session_of(e, NULL);
+        twins[i] = session_of(apart, NULL);
+        if (i == STREAMS) continue;
+        feed(s[i], prompt + i, 2);
+        feed(twins[i], prompt + i, 2);
+    }
+    int steps = 0;
+    for (int at = 0; at < PROMPT; steps++) {
+        int32_t ids[STREAMS];
+        weir_feed feeds[STREAMS + 1];
+        for (int i = 0; i < STREAMS; i++) {
+            OK(weir_session_sample(s[i], &ids[i], &err));
+            feeds[i] = (weir_feed){.session = s[i], .ids = &ids[i], .n = 1};
+        }
+        const int n = MIN_OF(SLICE, PROMPT - at);
+        feeds[STREAMS] = (weir_feed){.session = s[STREAMS],
+                                     .ids = prompt + at,
+                                     .n = n,
+                                     .is_prompt = true,
+                                     .has_more = at + n < PROMPT};
+        OK(weir_engine_step(e, feeds, STREAMS + 1, &err));
+        at += n;
+    }
+    feed(twins[STREAMS], prompt, PROMPT);
+    assert_int_equal(stats_of(s[STREAMS]).prompt_tokens, PROMPT);
+    for (int i = 0; i <= STREAMS; i++) {
+        int32_t ids[PROMPT];
+        if (i < STREAMS) generate_greedy(twins[i], ids, steps);
+        if (i < STREAMS) assert_int_equal(stats_of(s[i]).generated_tokens, steps);
+        assert_same_logits(s[i], twins[i]);
+        weir_session_close(s[i]);
+        weir_session_close(twins[i]);
+    }
+    assert_int_equal(steps, (PROMPT + SLICE - 1) / SLICE);
+    weir_engine_close(e);
+    weir_engine_close(apart);
+}
+
 static void a_step_that_cannot_be_moves_nothing(void **state) {
-    const weir_engine_options o = {.threads = 1, .sessions = 3, .window = WINDOW};
+    const weir_engine_options o = {.threads = 1, .sessions = 3, .window = WINDOW, .chunk = CHUNK};
     weir_engine *e = engine_of(*state, &o), *other = engine_of(*state, &o);
     weir_session *s[4];
     for (int i = 0; i < 3; i++) s[i] = session_of(e, &(weir_session_options){.mode = WEIR_DENSE});
     s[3] = session_of(other, NULL);
     const int32_t ids[] = {1, 2, 3, 4};
     for (int i = 0; i < 3; i++) feed(s[i], ids, 3);
-    weir_session *const twice[] = {s[0], s[1], s[0]}, *const foreign[] = {s[0], s[3]};
-    weir_session *const none[] = {s[0], NULL};
-    REFUSED(weir_engine_step(e, twice, ids, 3, &err), WEIR_ERR_ARGUMENT,
+    weir_feed feeds[4];
+    for (int i = 0; i < 4; i++) feeds[i] = (weir_feed){.session = s[i], .ids = ids, .n = 1};
+    const weir_feed twice[] = {feeds[0], feeds[1], feeds[0]}, foreign[] = {feeds[0], feeds[3]};
+    const weir_feed none[] = {feeds[0], {0}};
+    REFUSED(weir_engine_step(e, twice, 3, &err), WEIR_ERR_ARGUMENT,
             "sessions 0 and 2 of the step are the same");
-    REFUSED(weir_engine_step(e, foreign, ids, 2, &err), WEIR_ERR_ARGUMENT,
+    REFUSED(weir_engine_step(e, foreign, 2, &err), WEIR_ERR_ARGUMENT,
             "session 1 of the step: not of this engine");
-    REFUSED(weir_engine_step(e, none, ids, 2, &err), WEIR_ERR_ARGUMENT, "session 1 of the step");
-    REFUSED(weir_engine_step(e, s, ids, 0, &err), WEIR_ERR_ARGUMENT, "a step of 0 sessions");
-    REFUSED(weir_engine_step(e, s, ids, 4, &err), WEIR_ERR_ARGUMENT,
+    REFUSED(weir_engine_step(e, none, 2, &err), WEIR_ERR_ARGUMENT, "session 1 of the step");
+    REFUSED(weir_engine_step(e, feeds, 0, &err), WEIR_ERR_ARGUMENT, "a step of 0 sessions");
+    REFUSED(weir_engine_step(e, feeds, 4, &err), WEIR_ERR_ARGUMENT,
             "a step of 4 sessions, this engine has 3");
-    REFUSED(weir_engine_step(e, s, (const int32_t[]){1, 2, 999}, 3, &err), WEIR_ERR_ARGUMENT,
-            "token 0: is 999, wanted 0 to 287");
+    const int32_t wrong[] = {1, 999};
+    feeds[2] = (weir_feed){.session = s[2], .ids = wrong, .n = 2};
+    REFUSED(weir_engine_step(e, feeds, 3, &err), WEIR_ERR_ARGUMENT,
+            "session 2 of the step: token 1: is 999, wanted 0 to 287");
     int32_t rest[WINDOW] = {0};
+    feeds[2] = (weir_feed){.session = s[2], .ids = rest, .n = CHUNK - 1};
+    REFUSED(weir_engine_step(e, feeds, 3, &err), WEIR_ERR_ARGUMENT,
+            "a step of 9 tokens, wanted at most 8");
+    feeds[2].n = CHUNK + 1;
+    REFUSED(weir_engine_step(e, feeds, 3, &err), WEIR_ERR_ARGUMENT,
+            "session 2 of the step: 9 tokens, wanted 1 to 8");
     feed(s[2], rest, WINDOW - 3);
-    REFUSED(weir_engine_step(e, s, ids, 3, &err), WEIR_ERR_FULL, "has room for 0 more");
+    feeds[2].n = 1;
+    REFUSED(weir_engine_step(e, feeds, 3, &err), WEIR_ERR_FULL,
+            "session 2 of the step: the window of 20 tokens has room for 0 more");
     assert_int_equal(stats_of(s[0]).position, 3);
     assert_int_equal(stats_of(s[1]).position, 3);
     assert_same_logits(s[0], s[1]);
@@ -200,6 +273,7 @@ static int remove_model(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_gets_the_same_bits_alone_and_in_a_crowd),
+        cmocka_unit_test(streams_wait_for_one_chunk_while_a_long_prompt_is_read),
         cmocka_unit_test(a_step_that_cannot_be_moves_nothing),
         cmocka_unit_test(a_slot_that_was_used_before_gives_what_a_new_one_gives),
     };

@@ -334,7 +334,8 @@ static void a_full_dense_session_says_so_and_loses_nothing(void **state) {
     check_untouched(a, &before, logits);
     feed(a, m->ids + 20, 4);
     feed(b, m->ids + 20, 4);
-    REFUSED(weir_engine_step(e, &a, m->ids, 1, &err), WEIR_ERR_FULL, "has room for 0 more");
+    REFUSED(weir_engine_step(e, &(weir_feed){.session = a, .ids = m->ids, .n = 1}, 1, &err),
+            WEIR_ERR_FULL, "has room for 0 more");
     weir_text text;
     REFUSED(weir_session_next(a, &text, &err), WEIR_ERR_FULL, "streaming mode never fills up");
     assert_same_logits(a, b);
@@ -356,7 +357,8 @@ static void tokens_that_are_none_are_refused_before_anything_is_read(void **stat
     REFUSED(weir_session_feed(s, high, 8, &err), WEIR_ERR_ARGUMENT,
             "token 7: is 288, wanted 0 to 287");
     REFUSED(weir_session_feed(s, low, 1, &err), WEIR_ERR_ARGUMENT, "token 0: is -1, wanted");
-    REFUSED(weir_engine_step(e, &s, low, 1, &err), WEIR_ERR_ARGUMENT, "token 0: is -1, wanted");
+    REFUSED(weir_engine_step(e, &(weir_feed){.session = s, .ids = high + 4, .n = 4}, 1, &err),
+            WEIR_ERR_ARGUMENT, "session 0 of the step: token 3: is 288, wanted 0 to 287");
     OK(weir_session_feed(s, NULL, 0, &err));
     check_untouched(s, &before, logits);
     weir_session_close(s);
