@@ -212,6 +212,33 @@ DEVICE void multiply_bf16(float c[4], const u32 a[4], const u32 b[2]) {
     multiply(c, a, b, true);
 }
 
+/* Fragment layouts of m16n8k32 and m16n8k16 of bytes: a lane's words are four k from 4 (lane % 4)
+ * on of row lane / 4 and + 8 (of b: column lane / 4), then the same of the second 16 k. */
+DEVICE void multiply_some_bytes(int c[4], const u32 *a, const u32 *b, int halves, bool is_signed) {
+    u32 *all = emulator_now->exchange;
+    memcpy(all + LANE * 8, a, (size_t)halves * 8);
+    memcpy(all + LANE * 8 + 4, b, (size_t)halves * 4);
+    emulator_meet_warp();
+    for (int i = 0; i < 4; i++) {
+        const int row = LANE / 4 + i / 2 * 8, column = LANE % 4 * 2 + i % 2;
+        for (int k = 0; k < 16 * halves; k++) {
+            const u32 wa = all[(row % 8 * 4 + k % 16 / 4) * 8 + k / 16 * 2 + row / 8];
+            const u32 wb = all[(column * 4 + k % 16 / 4) * 8 + 4 + k / 16];
+            const u8 x = (u8)(wa >> k % 4 * 8);
+            c[i] += (is_signed ? (s8)x : x) * (s8)(u8)(wb >> k % 4 * 8);
+        }
+    }
+    emulator_meet_warp();
+}
+
+DEVICE void multiply_bytes(int c[4], const u32 a[4], const u32 b[2], bool is_signed) {
+    multiply_some_bytes(c, a, b, 2, is_signed);
+}
+
+DEVICE void multiply_half_bytes(int c[4], const u32 a[2], u32 b) {
+    multiply_some_bytes(c, a, &b, 1, true);
+}
+
 /* ---- copies into shared memory.  A gate counts copies started and waited for, so that reading
  * a slot before its copy, or copying over a slot that is read later, is an error here. */
 

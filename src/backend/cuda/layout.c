@@ -175,13 +175,12 @@ static size_t widest(const cuda_layout *l) {
 
 enum { MANY_BYTES = CUDA_SLICES * CUDA_MANY * CUDA_TILE * 4 }; /* sums of a tile of many tokens */
 
-static size_t input_bytes(const cuda_layout *l, int pass, int n_warps, int *sums) {
+static size_t input_bytes(const cuda_layout *l, int pass, int n_warps) {
     const plan *p = l->plan;
     const size_t depth = widest(l), many = p->max_rows > CUDA_TOKENS ? 2 * MANY_BYTES : 0;
     const size_t hd = (size_t)p->attention.head_dim;
     const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 1) * CUDA_HEADS * (hd + 2) +
                         CUDA_HEADS * (size_t)l->world.max_splits + 1;
-    *sums = (int)((depth / 32 + 1) * (size_t)pass * sizeof(float));
     return MAX_OF(MAX_OF((size_t)pass * depth, look) * sizeof(float), many);
 }
 
@@ -228,11 +227,10 @@ static int choose_slot(const cuda_layout *l, size_t bytes, int n_warps, int leas
 /* False when not even the fewest slots fit. */
 static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int least_slots) {
     cuda_shared *s = &l->world.shared;
-    int sums;
-    const size_t input = input_bytes(l, pass, n_warps, &sums);
+    const size_t input = input_bytes(l, pass, n_warps);
     const size_t parts = 2 * (size_t)(n_warps * pass) * CUDA_SLICES * CUDA_TILE * sizeof(float);
     const size_t tables = 2 * sizeof(cuda_stage) + (CUDA_MARKS + 1) * sizeof(uint64_t);
-    const size_t fixed = parts + input + (size_t)sums + 256 + tables + 1024 + 4 * 128;
+    const size_t fixed = parts + input + 256 + tables + 1024 + 4 * 128;
     if (fixed >= bytes) return false;
     s->slot_bytes = choose_slot(l, bytes - fixed, n_warps, least_slots);
     if (s->slot_bytes == 0) return false;
@@ -242,8 +240,7 @@ static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int lea
     s->many_tiles = (int)MIN_OF(input / (2 * MANY_BYTES), (size_t)n_warps);
     s->parts = n_warps * s->slots * s->slot_bytes;
     s->input = s->parts + (int)parts;
-    s->sums = s->input + up_to(input, 128);
-    s->scales = s->sums + up_to((size_t)sums, 128);
+    s->scales = s->input + up_to(input, 128);
     s->gates = s->scales + 256;
     s->stages = s->gates + up_to((size_t)n_warps * (size_t)s->slots * sizeof(uint64_t), 128);
     s->marks = s->stages + (int)(2 * sizeof(cuda_stage));
@@ -333,7 +330,6 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     if (p->max_rows > CUDA_TOKENS) {
         const size_t depth = widest(l);
         w->ready = place(l, "inputs", size_mul(size_mul(rows, depth), sizeof(float)));
-        w->ready_sums = place(l, "inputs", size_mul(size_mul(rows, depth / 32 + 1), sizeof(float)));
         w->ready_scales = place(l, "inputs", rows * sizeof(float));
     }
     w->barrier = place(l, "barrier", sizeof(unsigned));

@@ -101,8 +101,8 @@ typedef struct cuda_row { /* a batch_row, and what attention needs to know of it
 typedef struct cuda_shared {
     int parts;  /* [2][warps tiles][CUDA_SLICES][pass][CUDA_TILE] float: sums of slices */
     int input;  /* inputs of a pass; attention's queries and sums                      */
-    int sums;   /* [groups of 32][CUDA_TOKENS] float, of inputs                        */
-    int scales; /* [CUDA_TOKENS] float, of inputs; then [warps] float for reductions   */
+    int scales; /* [CUDA_TOKENS] float, of outputs; then [1 + CUDA_TOKENS][warps] float
+                   for reductions and sums of squares                                  */
     int gates;  /* [warps][slots] mbarriers                                            */
     int stages; /* [2] cuda_stage: the one that runs and the next                      */
     int marks;  /* [CUDA_MARKS + 1] 64 bit, when times are taken                       */
@@ -142,7 +142,6 @@ typedef struct cuda_world { /* the argument of every kernel */
 
     /* Inputs of a product of many tokens, [n] those of the step. */
     cuda_address ready;        /* [depth / 16][n][16] words */
-    cuda_address ready_sums;   /* [depth / 32][n] float */
     cuda_address ready_scales; /* [n] float */
 
     cuda_address times; /* [n_stages + 1] clock of block 0 when a stage begins, then [CUDA_MARKS]

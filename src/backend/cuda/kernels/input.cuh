@@ -1,19 +1,23 @@
 /* input.cuh - what a product reads: prologue(x), as halves in the order of the matrix units.
  *
  *   v = x | norm(x) | act(g) * u | act(x)                    [tokens, cols], zeros up to depth
- *   words [depth / 16][stride][16]                           of token t at [k16][t]:
- *       F16 and integer levels   scale * v = hi + lo in f16: hi [16] then lo [16]; scale is the
- *                                power of two that brings the largest |v| of the row to 2^14
- *       BF16                     v = hi + lo in bf16, scale 1
- *       F32                      v as 16 floats
- *   sums [depth / 32][stride]    of scale * v over 32 k, for formats with minima
+ *   words [depth / 16][stride][16]                           of token t at [k16][t]; scale * v is
+ *       F16      hi + lo in f16: hi [16] then lo [16]; scale is the power of two that brings the
+ *                largest |v| of the row to 2^14
+ *       BF16     the same in bf16
+ *       F32      16 floats
+ *       levels   of 32 k, s * (256 hi + lo): at the first k16 bytes hi [32] then lo [32], words in
+ * the order 0 4 1 5 2 6 3 7 (of nibbles also bytes 0 2 1 3); at the second s, and s times the sum
+ * of what they stand for
  *
- * What a norm can give is bounded by sqrt(cols) and its largest weight, so its scale is known when
- * the model opens.
+ * What a norm can give is bounded by sqrt(cols) and its largest weight, so its f16 scale is known
+ * when the model opens.  The factor of an RMS norm is 1 / scale of bf16 and levels: outputs are
+ * multiplied by it, so values are read, turned and stored in one go, and the sum of their squares
+ * is wanted when the product is done.  Others take two: values go to their place as floats, then
+ * each group is turned where it lies.
  *
- * A block makes one token at a time: values go to their place as floats, many loads in flight, then
- * each group of 16 is turned into halves where it lies.  Sums of a row are made in a fixed order,
- * so a token's input has the same bits whoever makes it and whatever n is.
+ * A block makes one token at a time, many loads in flight.  Sums of a row are made in a fixed
+ * order, so a token's input has the same bits whoever makes it and whatever n is.
  *
  * CPU twin: cpu/project.c (prologues).  Test: tests/backend/test_cuda_project.c.
  *
@@ -109,7 +113,8 @@ DEVICE void split_values(const float v[4], bool is_bf16, u32 hi[2], u32 lo[2]) {
 
 typedef struct input_place { /* of one token */
     u32 *words;              /* its first 16; the next k16 is stride * 16 on */
-    float *sums, *scale;     /* the next 32 k are stride on; sums may be NULL */
+    float *scale;            /* 1 / scale: what its sums are multiplied by */
+    float *squares;          /* [warps] of an RMS norm that is made in one go */
     int stride;
 } input_place;
 
@@ -117,7 +122,7 @@ typedef struct float4_of {
     float x[4];
 } float4_of;
 
-enum { QUADS = 4 }; /* of four neighbouring values each, that a thread loads together */
+enum { QUADS = 6 }; /* of four neighbouring values each, that a thread loads together */
 
 /* A quad that is not aligned or does not lie in the row as a whole. */
 COLD float4_of load_odd_quad(const float *x, int left) {
@@ -128,7 +133,9 @@ COLD float4_of load_odd_quad(const float *x, int left) {
 
 /* Values 4q .. 4q + 3 of a row of n; zeros behind its end. */
 DEVICE void load_quad(float v[4], const float *x, int q, int n) {
-    if (4 * q + 4 <= n && ((u64)x & 15) == 0) {
+    if (4 * q >= n) {
+        UNROLL for (int i = 0; i < 4; i++) v[i] = 0;
+    } else if (4 * q + 4 <= n && ((u64)x & 15) == 0) {
         load_floats_4(v, x + 4 * q);
     } else {
         const float4_of odd = load_odd_quad(x + 4 * q, n - 4 * q);
@@ -140,17 +147,62 @@ DEVICE u32 *quad_of(const input_place *to, int q) {
     return to->words + (u64)(q / 4) * (u64)to->stride * 16 + (u64)(q % 4 * 4);
 }
 
-/* Puts the values of a row to their places as floats: of an RMS norm all but its scale, of a layer
- * norm what it is to norm.  Returns this thread's sum of squares (RMS norm), sum (layer norm), or
- * largest size. */
-DEVICE float gather(const cuda_stage *s, int r, const input_place *to, int quads) {
+DEVICE bool is_of_levels(int format) {
+    return format > CUDA_BF16;
+}
+
+DEVICE bool is_of_nibbles(int format) {
+    return format == CUDA_Q4 || format == CUDA_Q4M || format == CUDA_K4;
+}
+
+/* Four values of a row as halves. */
+DEVICE void store_halves(int format, const input_place *to, int q, const float v[4]) {
+    u32 hi[2], lo[2], *block = quad_of(to, q) - q % 4 * 4;
+    split_values(v, format == CUDA_BF16, hi, lo);
+    store_8(block + q % 4 * 2, hi);
+    store_8(block + 8 + q % 4 * 2, lo);
+}
+
+/* Four values of a row as two words of bytes; whole warps, of which each eight lanes hold 32 k.  A
+ * number and 1.5 * 2^23 have the same low bits. */
+DEVICE void store_bytes(int format, const input_place *to, int q, bool is_in, const float v[4]) {
+    const float magic = 12582912.0f;
+    float most = 0, sum = 0;
+    u32 hi = 0, lo = 0;
+    UNROLL for (int i = 0; i < 4; i++) most = fmaxf(most, fabsf(v[i]));
+    UNROLL for (int mask = 1; mask < 8; mask *= 2) most = fmaxf(most, shuffle_xor(most, mask));
+    const float to_levels = most > 1e-30f ? 32512.0f / most : 0;
+    UNROLL for (int i = 0; i < 4; i++) {
+        const int at = is_of_nibbles(format) && (i == 1 || i == 2) ? 3 - i : i;
+        const float level = v[i] * to_levels + magic;
+        sum += level - magic;
+        lo |= (bits_of_float(level) & 255) << 8 * at;
+        hi |= ((bits_of_float(level) + 128) >> 8 & 255) << 8 * at;
+    }
+    UNROLL for (int mask = 1; mask < 8; mask *= 2) sum += shuffle_xor(sum, mask);
+    if (!is_in) return;
+    u32 *block = quad_of(to, q / 8 * 8) + q % 4 * 2 + q % 8 / 4;
+    block[0] = hi;
+    block[8] = lo;
+    if (q % 8 != 0) return;
+    const float scale = most * (1 / 32512.0f);
+    const u32 pair[2] = {bits_of_float(scale), bits_of_float(scale * sum)};
+    store_8(quad_of(to, q + 4), pair);
+}
+
+/* Reads a row and puts it to its place: as floats, or with is_last as what weights of the format
+ * want; of an RMS norm all but its factor, of a layer norm what it is to norm.  Returns this
+ * thread's sum of squares (RMS norm), sum (layer norm), or largest size. */
+DEVICE float gather(const cuda_stage *s, int format, bool is_last, int r, const input_place *to,
+                    int quads) {
     const float *x = row_of(&s->in, r);
     const bool is_gate = s->prologue == CUDA_GATE, is_norm = s->prologue == CUDA_NORM;
     const bool is_rms = is_norm && !s->norm.is_layer;
     const float *factor = is_gate ? row_of(&s->in2, r) : (const float *)s->norm.weight;
     const int cols = s->matrix.cols;
     float found = 0;
-    for (int first = THREAD; first < quads; first += QUADS * N_THREADS) {
+    for (int turn = WARP * 32; turn < quads; turn += QUADS * N_THREADS) { /* whole warps */
+        const int first = turn + LANE;
         float v[QUADS][4], f[QUADS][4];
         UNROLL for (int i = 0; i < QUADS; i++) load_quad(v[i], x, first + i * N_THREADS, cols);
         if (is_gate || is_rms) {
@@ -160,6 +212,7 @@ DEVICE float gather(const cuda_stage *s, int r, const input_place *to, int quads
         }
         UNROLL for (int i = 0; i < QUADS; i++) {
             const int q = first + i * N_THREADS;
+            if (turn + i * N_THREADS >= quads) continue; /* the whole warp */
             u32 bits[4];
             UNROLL for (int j = 0; j < 4; j++) {
                 float y = v[i][j];
@@ -167,9 +220,16 @@ DEVICE float gather(const cuda_stage *s, int r, const input_place *to, int quads
                 if (is_gate || s->prologue == CUDA_ACT) y = act_of(s->act, y);
                 if (is_gate || is_rms) y *= f[i][j];
                 if (!is_norm) found = fmaxf(found, fabsf(y));
+                v[i][j] = y;
                 bits[j] = bits_of_float(y);
             }
-            if (q < quads) store_16(quad_of(to, q), bits);
+            if (is_last && is_of_levels(format)) {
+                store_bytes(format, to, q, q < quads, v[i]);
+            } else if (q < quads && is_last) {
+                store_halves(format, to, q, v[i]);
+            } else if (q < quads) {
+                store_16(quad_of(to, q), bits);
+            }
         }
     }
     return found;
@@ -193,12 +253,12 @@ COLD void layer_norm(const cuda_stage *s, const input_place *to, float found, fl
     block_sync();
 }
 
-/* Gathered values times factor become halves where they lie (F32: stay floats). */
-DEVICE void turn_into_halves(int format, const input_place *to, int quads, float factor) {
+/* Gathered values times factor become what weights of the format want, where they lie. */
+DEVICE void turn_values(int format, const input_place *to, int quads, float factor) {
     const int rounded = (quads + 31) / 32 * 32; /* whole warps; a warp holds 8 times 16 k */
     for (int q = THREAD; q < rounded; q += N_THREADS) {
         const bool is_in = q < quads;
-        u32 bits[4] = {0, 0, 0, 0}, hi[2], lo[2];
+        u32 bits[4] = {0, 0, 0, 0};
         float v[4];
         if (is_in) load_16(bits, quad_of(to, q));
         UNROLL for (int i = 0; i < 4; i++) {
@@ -206,44 +266,58 @@ DEVICE void turn_into_halves(int format, const input_place *to, int quads, float
             bits[i] = bits_of_float(v[i]);
         }
         warp_sync(); /* the lanes of a group have read before one writes */
-        if (format == CUDA_F32) {
-            if (is_in) store_16(quad_of(to, q), bits);
-            continue;
+        if (is_of_levels(format)) {
+            store_bytes(format, to, q, is_in, v);
+        } else if (is_in && format == CUDA_F32) {
+            store_16(quad_of(to, q), bits);
+        } else if (is_in) {
+            store_halves(format, to, q, v);
         }
-        split_values(v, format == CUDA_BF16, hi, lo);
-        if (is_in) {
-            u32 *block = quad_of(to, q) - q % 4 * 4;
-            store_8(block + q % 4 * 2, hi);
-            store_8(block + 8 + q % 4 * 2, lo);
-        }
-        if (!to->sums) continue;
-        float sum = v[0] + v[1] + v[2] + v[3];
-        UNROLL for (int mask = 1; mask < 8; mask *= 2) sum += shuffle_xor(sum, mask);
-        if (is_in && q % 8 == 0) to->sums[(u64)(q / 8) * (u64)to->stride] = sum;
     }
 }
 
-/* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
- * is made is read. */
-DEVICE void make_input(const cuda_stage *s, int format, int r, const input_place *to,
-                       float *scratch) {
-    const cuda_matrix *m = &s->matrix;
-    const int quads = m->n_blocks * m->block_span / 4;
-    const bool is_f16 = format != CUDA_F32 && format != CUDA_BF16;
-    const float found = gather(s, r, to, quads);
+/* Values of row r of the input of stage s to their places as floats, all but the factor that is
+ * returned; all threads of a block.  Sync before they are read. */
+DEVICE float gather_normed(const cuda_stage *s, int format, int r, const input_place *to, int quads,
+                           float *scratch) {
+    const float found = gather(s, format, false, r, to, quads);
     float factor = 1, scale = 1;
     if (s->prologue != CUDA_NORM) {
-        if (is_f16) scale = scale_of(block_reduce(found, scratch, true));
+        if (format == CUDA_F16) scale = scale_of(block_reduce(found, scratch, true));
     } else {
-        if (is_f16) scale = scale_of(s->norm.most);
+        if (format == CUDA_F16) scale = scale_of(s->norm.most);
         if (s->norm.is_layer) {
             layer_norm(s, to, found, scratch);
         } else {
             const float squares = block_reduce(found, scratch, false);
-            factor = 1 / sqrtf(squares / (float)m->cols + s->norm.eps);
+            factor = 1 / sqrtf(squares / (float)s->matrix.cols + s->norm.eps);
         }
     }
-    if (THREAD == 0) *to->scale = scale;
+    if (THREAD == 0) *to->scale = 1 / scale; /* a power of two */
     block_sync();
-    turn_into_halves(format, to, quads, factor * scale);
+    return factor * scale;
+}
+
+/* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
+ * is made is read, then have one thread call settle_scale. */
+DEVICE void make_input(const cuda_stage *s, int format, int r, const input_place *to,
+                       float *scratch) {
+    const int quads = s->matrix.n_blocks * s->matrix.block_span / 4;
+    const bool is_layer = s->prologue == CUDA_NORM && s->norm.is_layer;
+    if (format == CUDA_F32 || format == CUDA_F16 || is_layer) {
+        turn_values(format, to, quads, gather_normed(s, format, r, to, quads, scratch));
+        if (LANE == 0) to->squares[WARP] = -1; /* the scale is known */
+        return;
+    }
+    const float squares = warp_sum(gather(s, format, true, r, to, quads));
+    if (LANE == 0) to->squares[WARP] = squares;
+}
+
+/* The scale of a row that was made in one go. */
+DEVICE void settle_scale(const cuda_stage *s, const input_place *to) {
+    float sum = 0;
+    if (to->squares[0] < 0) return;
+    for (int i = 0; i < N_WARPS; i++) sum += to->squares[i];
+    *to->scale =
+        s->prologue == CUDA_NORM ? 1 / sqrtf(sum / (float)s->matrix.cols + s->norm.eps) : 1;
 }

@@ -89,27 +89,31 @@ DEVICE void finish_tile(const cuda_stage *s, int tile, const float *parts, const
         UNROLL for (int slice = 0; slice < CUDA_SLICES; slice++) {
             sum += parts[slice * tokens * CUDA_TILE + i];
         }
-        /* the scale is a power of two */
-        row_of(&s->out, first + t)[row] = sum * (1 / scales[t]) + a.bias + a.residual;
+        row_of(&s->out, first + t)[row] = sum * scales[t] + a.bias + a.residual;
     }
 }
 
-DEVICE bool has_minima(int format) {
-    return format == CUDA_Q8M || format == CUDA_Q4M || format == CUDA_K4 || format == CUDA_K5;
+/* Where token t of a pass goes in shared memory. */
+DEVICE input_place place_of(const cuda_world *w, int t, int tokens) {
+    float *scales = (float *)(shared_bytes + w->shared.scales);
+    const input_place to = {(u32 *)(shared_bytes + w->shared.input) + t * 16, scales + t,
+                            scales + CUDA_TOKENS + (t + 1) * CUDA_SLICES, tokens};
+    return to;
 }
 
+/* Inputs of a pass; its scales are there when the threads of the block have met once more. */
 DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, int first,
                         int tokens) {
     float *scratch = (float *)(shared_bytes + w->shared.scales) + CUDA_TOKENS;
     for (int t = 0; t < tokens; t++) {
-        input_place to;
-        to.words = (u32 *)(shared_bytes + w->shared.input) + t * 16;
-        to.sums = has_minima(format) ? (float *)(shared_bytes + w->shared.sums) + t : (float *)0;
-        to.scale = (float *)(shared_bytes + w->shared.scales) + t;
-        to.stride = tokens;
+        const input_place to = place_of(w, t, tokens);
         make_input(s, format, first + t, &to, scratch);
     }
     block_sync();
+    if (THREAD < tokens) {
+        const input_place to = place_of(w, THREAD, tokens);
+        settle_scale(s, &to);
+    }
 }
 
 /* Tiles are taken as many at a time as there are warps: each warp makes its slice of all of them,
@@ -124,8 +128,7 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
         take_mark(w, 2);
         input_view x;
         x.words = (const u32 *)(shared_bytes + w->shared.input);
-        x.sums = (const float *)(shared_bytes + w->shared.sums);
-        x.tokens = x.stride = x.sum_stride = tokens;
+        x.tokens = x.stride = tokens;
         float *parts = (float *)(shared_bytes + w->shared.parts);
         float *other = parts + N_WARPS * step;
         for (int tile = BLOCK; tile < s->matrix.n_tiles; tile += N_BLOCKS * N_WARPS) {
@@ -164,11 +167,13 @@ DEVICE void prepare(const cuda_world *w, const cuda_stage *s) {
     for (int r = BLOCK; r < n; r += N_BLOCKS) {
         input_place to;
         to.words = (u32 *)w->ready + r * 16;
-        to.sums = has_minima(format) ? (float *)w->ready_sums + r : (float *)0;
         to.scale = (float *)w->ready_scales + r;
+        to.squares = scratch + CUDA_SLICES;
         to.stride = n;
         block_sync();
         make_input(s, format, r, &to, scratch);
+        block_sync();
+        if (THREAD == 0) settle_scale(s, &to);
     }
 }
 
@@ -186,7 +191,7 @@ DEVICE void finish_many(const cuda_world *w, const cuda_stage *s, int tile, int 
             sum += parts[(i / each * CUDA_SLICES + slice) * each + i % each];
         }
         const float scale = ((const float *)w->ready_scales)[first + t];
-        row_of(&s->out, first + t)[row] = sum * (1 / scale) + a.bias + a.residual;
+        row_of(&s->out, first + t)[row] = sum * scale + a.bias + a.residual;
     }
 }
 
@@ -197,9 +202,8 @@ DEVICE void project_many(const cuda_world *w, const cuda_stage *s, ring *weights
         const int step = CUDA_SLICES * tokens * CUDA_TILE;
         input_view x;
         x.words = (const u32 *)w->ready + first * 16;
-        x.sums = (const float *)w->ready_sums + first;
         x.tokens = tokens;
-        x.stride = x.sum_stride = n;
+        x.stride = n;
         float *parts = (float *)(shared_bytes + w->shared.input);
         float *other = parts + group * step;
         block_sync(); /* the pass before is done with parts */

@@ -20,9 +20,11 @@
  *   K5           256, 4416         the same, 8 units of bytes
  *   K6           256, 4416         f16 d [16], 32 bytes, s8 sc [16][16], 8 of bytes (level + 32)
  *
- * Levels are small integers, exact in f16; products are summed by the matrix units in f32 over one
- * group, then scaled and added in f32, so packed weights lose nothing.  An input is two f16 (or
- * bf16) numbers, hi + lo, in neighbouring columns: what is left of 22 (or 16) bits of it.
+ * Levels are whole numbers, exact in a byte, and so is an input of 32 k: scale * (256 * hi + lo),
+ * two bytes in neighbouring columns, scale by the largest of the 32.  The matrix units sum their
+ * products over one group exactly, then they are scaled and added in f32.  So packed weights lose
+ * nothing, and an input is within 1.6e-5 of the largest of its 32.  Halves meet inputs of two
+ * halves, hi + lo: what is left of 22 (bf16: 16) bits of them.
  *
  * CPU twin: cpu/pack.c.  Test: tests/backend/test_cuda_project.c.
  *
@@ -112,13 +114,13 @@ COLD float weight_at(const cuda_matrix *m, int row, int k) {
 /* ---- inputs of a product, made by input.cuh */
 
 typedef struct input_view {
-    const u32 *words;  /* [depth / 16][stride][16]: hi [16], lo [16] halves; F32: 16 floats */
-    const float *sums; /* [depth / 32][sum_stride], of formats with minima */
-    int tokens;        /* valid ones, from the first */
-    int stride, sum_stride;
+    const u32 *words; /* [depth / 16][stride][16]; input.cuh draws them */
+    int tokens;       /* valid ones, from the first */
+    int stride;
 } input_view;
 
-/* This lane's part of B: k of step k16, columns of tokens 4 * group .. + 3. */
+/* This lane's part of B: k of step k16 (bytes: 32 k from there), columns of tokens 4 * group ..
+ * + 3. */
 DEVICE void load_input(u32 b[2], const input_view *x, int k16, int group) {
     const int token = group * CUDA_TOKENS + LANE / 8;
     b[0] = b[1] = 0;
@@ -128,38 +130,75 @@ DEVICE void load_input(u32 b[2], const input_view *x, int k16, int group) {
     }
 }
 
-DEVICE float load_sum(const input_view *x, int k32, int group) {
+/* Of this lane's token and 32 k: scale and sum of inputs. */
+DEVICE void load_group(float out[2], const input_view *x, int k16, int group) {
     const int token = group * CUDA_TOKENS + LANE % 4;
-    return token < x->tokens ? x->sums[(u64)k32 * (u64)x->sum_stride + (u64)token] : 0;
+    u32 words[2] = {0, 0};
+    if (token < x->tokens) {
+        load_8(words, x->words + ((u64)(k16 + 1) * (u64)x->stride + (u64)token) * 16);
+    }
+    out[0] = float_of_bits(words[0]);
+    out[1] = float_of_bits(words[1]);
 }
 
-/* ---- a block on the matrix units; sums [groups][4]: hi and lo columns of a token, rows r, r+8 */
+/* ---- a block on the matrix units; sums [groups][4]: hi and lo columns of a token, rows r, r+8;
+ * of levels hi and lo are one sum, the first */
 
 typedef struct group_scale { /* of rows r and r + 8 */
     float d[2], low[2];
 } group_scale;
 
-DEVICE void add_scaled(float all[4], const float now[4], const group_scale *s, float sum) {
-    all[0] += s->d[0] * now[0] - s->low[0] * sum;
-    all[1] += s->d[0] * now[1];
-    all[2] += s->d[1] * now[2] - s->low[1] * sum;
-    all[3] += s->d[1] * now[3];
-}
-
-/* 32 k, or with n_steps 1 the 16 of K6: levels as f16 in a. */
-DEVICE void multiply_levels(const u32 a[2][4], int n_steps, const group_scale *s, bool has_low,
-                            const input_view *x, int k16, int groups, float all[][4]) {
-    UNROLL for (int g = 0; g < groups; g++) {
-        float now[4] = {0, 0, 0, 0};
-        u32 b[2];
-        UNROLL for (int step = 0; step < n_steps; step++) {
-            load_input(b, x, k16 + step, g);
-            multiply_f16(now, a[step], b);
-        }
-        add_scaled(all[g], now, s, has_low ? load_sum(x, k16 / 2, g) : 0);
+DEVICE void add_scaled(float all[4], const int now[4], const group_scale *s, const float in[2]) {
+    UNROLL for (int i = 0; i < 2; i++) {
+        const float sum = (float)(now[2 * i] * 256 + now[2 * i + 1]);
+        all[2 * i] += s->d[i] * in[0] * sum - s->low[i] * in[1];
     }
 }
 
+/* 32 k: levels as bytes in a. */
+DEVICE void multiply_levels(const u32 a[4], bool is_signed, const group_scale *s,
+                            const input_view *x, int k16, int groups, float all[][4]) {
+    UNROLL for (int g = 0; g < groups; g++) {
+        int now[4] = {0, 0, 0, 0};
+        u32 b[2];
+        float in[2];
+        load_input(b, x, k16, g);
+        load_group(in, x, k16, g);
+        multiply_bytes(now, a, b, is_signed);
+        add_scaled(all[g], now, s, in);
+    }
+}
+
+/* 16 of 32 k, the first or the second half: that of K6. */
+DEVICE void multiply_half_levels(const u32 a[4], int half, const group_scale *s,
+                                 const input_view *x, int k16, int groups, float all[][4]) {
+    UNROLL for (int g = 0; g < groups; g++) {
+        int now[4] = {0, 0, 0, 0};
+        u32 b[2];
+        float in[2];
+        load_input(b, x, k16, g);
+        load_group(in, x, k16, g);
+        multiply_half_bytes(now, a + 2 * half, b[half]);
+        add_scaled(all[g], now, s, in);
+    }
+}
+
+/* Levels of 32 k out of the nibbles of 64, the first or the second; signed ones are 16 times
+ * (level - 8), which is a nibble in the upper half of a byte. */
+DEVICE void bytes_of_nibbles(u32 a[4], const u32 words[4], int which, bool is_signed) {
+    UNROLL for (int i = 0; i < 2; i++) {
+        const u32 word = words[which * 2 + i];
+        if (is_signed) {
+            a[i] = (word << 4 & 0xf0f0f0f0u) ^ 0x80808080u;
+            a[2 + i] = (word & 0xf0f0f0f0u) ^ 0x80808080u;
+        } else {
+            a[i] = word & 0x0f0f0f0fu;
+            a[2 + i] = word >> 4 & 0x0f0f0f0fu;
+        }
+    }
+}
+
+/* Levels as f16 in the order of m16n8k16, 32 k. */
 DEVICE void levels_of_bytes(u32 a[2][4], const u32 words[4], int bias) {
     UNROLL for (int i = 0; i < 8; i++) {
         a[i / 4][i % 4] = f16_of_bytes(words[i / 4 * 2 + i % 2], i % 4 / 2, bias);
@@ -221,43 +260,45 @@ DEVICE void multiply_groups(const char *block, int format, const input_view *x, 
                             float all[][4]) {
     const bool is_byte = format == CUDA_Q8 || format == CUDA_Q8M;
     const bool has_low = format == CUDA_Q8M || format == CUDA_Q4M;
-    const int bias = format == CUDA_Q8 ? 128 : format == CUDA_Q4 ? 8 : 0;
-    u32 words[4], a[2][4];
+    u32 words[4], a[4];
     if (!is_byte) load_16(words, block + LANE * 16);
     UNROLL for (int group = 0; group < 2; group++) {
-        const group_scale s = load_scale(block + (is_byte ? 2 * UNIT : UNIT), group, has_low);
+        group_scale s = load_scale(block + (is_byte ? 2 * UNIT : UNIT), group, has_low);
         if (is_byte) {
-            load_16(words, block + group * UNIT + LANE * 16);
-            levels_of_bytes(a, words, bias);
+            load_16(a, block + group * UNIT + LANE * 16);
+            UNROLL for (int i = 0; i < 4; i++) a[i] ^= has_low ? 0 : 0x80808080u;
         } else {
-            levels_of_nibbles(a, words, group, bias);
+            bytes_of_nibbles(a, words, group, !has_low);
+            UNROLL for (int i = 0; i < 2; i++) s.d[i] *= has_low ? 1 : 0.0625f;
         }
-        multiply_levels(a, 2, &s, has_low, x, k16 + 2 * group, groups, all);
+        multiply_levels(a, !has_low, &s, x, k16 + 2 * group, groups, all);
     }
 }
 
 /* K4, K5, K6: 256 k. */
 DEVICE void multiply_super(const char *block, int format, const input_view *x, int k16, int groups,
                            float all[][4]) {
-    u32 words[4], a[2][4];
-    for (int group = 0; group < 8; group++) {
+    u32 words[4], a[4];
+    UNROLL_4 for (int group = 0; group < 8; group++) {
         if (format != CUDA_K4) {
-            load_16(words, block + K_LEVELS + group * UNIT + LANE * 16);
-            levels_of_bytes(a, words, format == CUDA_K6 ? 32 : 0);
+            load_16(a, block + K_LEVELS + group * UNIT + LANE * 16);
         } else if (group % 2 == 0) {
             load_16(words, block + K_LEVELS + group / 2 * UNIT + LANE * 16);
-            levels_of_nibbles(a, words, 0, 0);
+            bytes_of_nibbles(a, words, 0, false);
         } else {
-            levels_of_nibbles(a, words, 1, 0);
+            bytes_of_nibbles(a, words, 1, false);
         }
         if (format == CUDA_K6) {
+            UNROLL for (int i = 0; i < 4; i++) { /* level + 32 < 64: no byte carries */
+                a[i] = (a[i] + 0x60606060u) ^ 0x80808080u;
+            }
             UNROLL for (int half = 0; half < 2; half++) {
                 const group_scale s = load_super_scale(block, format, 2 * group + half);
-                multiply_levels(a + half, 1, &s, false, x, k16 + 2 * group + half, groups, all);
+                multiply_half_levels(a, half, &s, x, k16 + 2 * group, groups, all);
             }
         } else {
             const group_scale s = load_super_scale(block, format, group);
-            multiply_levels(a, 2, &s, true, x, k16 + 2 * group, groups, all);
+            multiply_levels(a, false, &s, x, k16 + 2 * group, groups, all);
         }
     }
 }
