@@ -231,8 +231,8 @@ DEVICE void multiply_some_bytes(int c[4], const u32 *a, const u32 *b, int halves
     emulator_meet_warp();
 }
 
-DEVICE void multiply_bytes(int c[4], const u32 a[4], const u32 b[2], bool is_signed) {
-    multiply_some_bytes(c, a, b, 2, is_signed);
+DEVICE void multiply_bytes(int c[4], const u32 a[4], const u32 b[2]) {
+    multiply_some_bytes(c, a, b, 2, false);
 }
 
 DEVICE void multiply_half_bytes(int c[4], const u32 a[2], u32 b) {

@@ -186,7 +186,8 @@ DEVICE void store_bytes(int format, const input_place *to, int q, bool is_in, co
     block[8] = lo;
     if (q % 8 != 0) return;
     const float scale = most * (1 / 32512.0f);
-    const u32 pair[2] = {bits_of_float(scale), bits_of_float(scale * sum)};
+    const float bias = format == CUDA_Q8 ? 128.0f : format == CUDA_Q4 ? 8.0f : 1.0f;
+    const u32 pair[2] = {bits_of_float(scale), bits_of_float(scale * sum * bias)};
     store_8(quad_of(to, q + 4), pair);
 }
 

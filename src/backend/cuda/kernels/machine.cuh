@@ -205,22 +205,15 @@ DEVICE void multiply_bf16(float c[4], const u32 a[4], const u32 b[2]) {
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* c [16][8] += a [16][32] b [32][8] of bytes, a signed or not, b signed: m16n8k32. */
-DEVICE void multiply_bytes(int c[4], const u32 a[4], const u32 b[2], bool is_signed) {
-#define MULTIPLY_BYTES(type)                                                                   \
-    asm("mma.sync.aligned.m16n8k32.row.col.s32." type ".s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, " \
-        "{%8,%9}, {%0,%1,%2,%3};"                                                              \
-        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])                                       \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
-    if (is_signed) {
-        MULTIPLY_BYTES("s8");
-    } else {
-        MULTIPLY_BYTES("u8");
-    }
-#undef MULTIPLY_BYTES
+/* c [16][8] += a [16][32] b [32][8] of bytes, a without sign: m16n8k32. */
+DEVICE void multiply_bytes(int c[4], const u32 a[4], const u32 b[2]) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* The same of signed bytes and 16 k: m16n8k16. */
+/* The same of 16 k and signed bytes: m16n8k16. */
 DEVICE void multiply_half_bytes(int c[4], const u32 a[2], u32 b) {
     asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
         "{%0,%1,%2,%3};"

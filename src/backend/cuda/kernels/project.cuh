@@ -139,8 +139,13 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
             }
             for (int i = 0; i < N_WARPS && tile + i * N_BLOCKS < s->matrix.n_tiles; i++) {
                 for (int slice = WARP; slice < CUDA_SLICES; slice += N_WARPS) {
-                    multiply_slice(w, &s->matrix, slice, weights, &x, 1,
-                                   parts + i * step + slice * tokens * CUDA_TILE);
+                    float *part = parts + i * step + slice * tokens * CUDA_TILE;
+                    if (tokens == 1) { /* addresses are constants then */
+                        const input_view one = {x.words, 1, 1};
+                        multiply_slice(w, &s->matrix, slice, weights, &one, 1, part);
+                    } else {
+                        multiply_slice(w, &s->matrix, slice, weights, &x, 1, part);
+                    }
                 }
             }
             take_mark(w, 3);

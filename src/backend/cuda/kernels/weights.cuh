@@ -119,24 +119,22 @@ typedef struct input_view {
     int stride;
 } input_view;
 
+/* Columns of tokens that are not there repeat the last one; nobody reads their sums. */
+DEVICE const u32 *input_at(const input_view *x, int k16, int token) {
+    const int last = x->tokens - 1;
+    return x->words + ((u64)k16 * (u64)x->stride + (u64)(token < last ? token : last)) * 16;
+}
+
 /* This lane's part of B: k of step k16 (bytes: 32 k from there), columns of tokens 4 * group ..
  * + 3. */
 DEVICE void load_input(u32 b[2], const input_view *x, int k16, int group) {
-    const int token = group * CUDA_TOKENS + LANE / 8;
-    b[0] = b[1] = 0;
-    if (token < x->tokens) {
-        load_8(b, x->words + ((u64)k16 * (u64)x->stride + (u64)token) * 16 + LANE / 4 % 2 * 8 +
-                      LANE % 4 * 2);
-    }
+    load_8(b, input_at(x, k16, group * CUDA_TOKENS + LANE / 8) + LANE / 4 % 2 * 8 + LANE % 4 * 2);
 }
 
 /* Of this lane's token and 32 k: scale and sum of inputs. */
 DEVICE void load_group(float out[2], const input_view *x, int k16, int group) {
-    const int token = group * CUDA_TOKENS + LANE % 4;
-    u32 words[2] = {0, 0};
-    if (token < x->tokens) {
-        load_8(words, x->words + ((u64)(k16 + 1) * (u64)x->stride + (u64)token) * 16);
-    }
+    u32 words[2];
+    load_8(words, input_at(x, k16 + 1, group * CUDA_TOKENS + LANE % 4));
     out[0] = float_of_bits(words[0]);
     out[1] = float_of_bits(words[1]);
 }
@@ -148,15 +146,23 @@ typedef struct group_scale { /* of rows r and r + 8 */
     float d[2], low[2];
 } group_scale;
 
-DEVICE void add_scaled(float all[4], const int now[4], const group_scale *s, const float in[2]) {
+/* in: scale and sum of inputs; of biased levels the sum is times the bias, of K6 it is not read. */
+DEVICE void add_scaled(int format, float all[4], const int now[4], const group_scale *s,
+                       const float in[2]) {
     UNROLL for (int i = 0; i < 2; i++) {
         const float sum = (float)(now[2 * i] * 256 + now[2 * i + 1]);
-        all[2 * i] += s->d[i] * in[0] * sum - s->low[i] * in[1];
+        if (format == CUDA_Q8 || format == CUDA_Q4) {
+            all[2 * i] += s->d[i] * (sum * in[0] - in[1]);
+        } else if (format == CUDA_K6) {
+            all[2 * i] += s->d[i] * (sum * in[0]);
+        } else {
+            all[2 * i] += s->d[i] * (sum * in[0]) - s->low[i] * in[1];
+        }
     }
 }
 
-/* 32 k: levels as bytes in a. */
-DEVICE void multiply_levels(const u32 a[4], bool is_signed, const group_scale *s,
+/* 32 k: levels as bytes in a; of K6 the first or the second 16 of them. */
+DEVICE void multiply_levels(int format, const u32 a[4], int half, const group_scale *s,
                             const input_view *x, int k16, int groups, float all[][4]) {
     UNROLL for (int g = 0; g < groups; g++) {
         int now[4] = {0, 0, 0, 0};
@@ -164,37 +170,20 @@ DEVICE void multiply_levels(const u32 a[4], bool is_signed, const group_scale *s
         float in[2];
         load_input(b, x, k16, g);
         load_group(in, x, k16, g);
-        multiply_bytes(now, a, b, is_signed);
-        add_scaled(all[g], now, s, in);
-    }
-}
-
-/* 16 of 32 k, the first or the second half: that of K6. */
-DEVICE void multiply_half_levels(const u32 a[4], int half, const group_scale *s,
-                                 const input_view *x, int k16, int groups, float all[][4]) {
-    UNROLL for (int g = 0; g < groups; g++) {
-        int now[4] = {0, 0, 0, 0};
-        u32 b[2];
-        float in[2];
-        load_input(b, x, k16, g);
-        load_group(in, x, k16, g);
-        multiply_half_bytes(now, a + 2 * half, b[half]);
-        add_scaled(all[g], now, s, in);
-    }
-}
-
-/* Levels of 32 k out of the nibbles of 64, the first or the second; signed ones are 16 times
- * (level - 8), which is a nibble in the upper half of a byte. */
-DEVICE void bytes_of_nibbles(u32 a[4], const u32 words[4], int which, bool is_signed) {
-    UNROLL for (int i = 0; i < 2; i++) {
-        const u32 word = words[which * 2 + i];
-        if (is_signed) {
-            a[i] = (word << 4 & 0xf0f0f0f0u) ^ 0x80808080u;
-            a[2 + i] = (word & 0xf0f0f0f0u) ^ 0x80808080u;
+        if (format == CUDA_K6) {
+            multiply_half_bytes(now, a + 2 * half, b[half]);
         } else {
-            a[i] = word & 0x0f0f0f0fu;
-            a[2 + i] = word >> 4 & 0x0f0f0f0fu;
+            multiply_bytes(now, a, b);
         }
+        add_scaled(format, all[g], now, s, in);
+    }
+}
+
+/* Levels of 32 k out of the nibbles of 64, the first or the second. */
+DEVICE void bytes_of_nibbles(u32 a[4], const u32 words[4], int which) {
+    UNROLL for (int i = 0; i < 2; i++) {
+        a[i] = words[which * 2 + i] & 0x0f0f0f0fu;
+        a[2 + i] = words[which * 2 + i] >> 4 & 0x0f0f0f0fu;
     }
 }
 
@@ -263,15 +252,13 @@ DEVICE void multiply_groups(const char *block, int format, const input_view *x, 
     u32 words[4], a[4];
     if (!is_byte) load_16(words, block + LANE * 16);
     UNROLL for (int group = 0; group < 2; group++) {
-        group_scale s = load_scale(block + (is_byte ? 2 * UNIT : UNIT), group, has_low);
+        const group_scale s = load_scale(block + (is_byte ? 2 * UNIT : UNIT), group, has_low);
         if (is_byte) {
             load_16(a, block + group * UNIT + LANE * 16);
-            UNROLL for (int i = 0; i < 4; i++) a[i] ^= has_low ? 0 : 0x80808080u;
         } else {
-            bytes_of_nibbles(a, words, group, !has_low);
-            UNROLL for (int i = 0; i < 2; i++) s.d[i] *= has_low ? 1 : 0.0625f;
+            bytes_of_nibbles(a, words, group);
         }
-        multiply_levels(a, !has_low, &s, x, k16 + 2 * group, groups, all);
+        multiply_levels(format, a, 0, &s, x, k16 + 2 * group, groups, all);
     }
 }
 
@@ -284,9 +271,9 @@ DEVICE void multiply_super(const char *block, int format, const input_view *x, i
             load_16(a, block + K_LEVELS + group * UNIT + LANE * 16);
         } else if (group % 2 == 0) {
             load_16(words, block + K_LEVELS + group / 2 * UNIT + LANE * 16);
-            bytes_of_nibbles(a, words, 0, false);
+            bytes_of_nibbles(a, words, 0);
         } else {
-            bytes_of_nibbles(a, words, 1, false);
+            bytes_of_nibbles(a, words, 1);
         }
         if (format == CUDA_K6) {
             UNROLL for (int i = 0; i < 4; i++) { /* level + 32 < 64: no byte carries */
@@ -294,11 +281,11 @@ DEVICE void multiply_super(const char *block, int format, const input_view *x, i
             }
             UNROLL for (int half = 0; half < 2; half++) {
                 const group_scale s = load_super_scale(block, format, 2 * group + half);
-                multiply_half_levels(a, half, &s, x, k16 + 2 * group, groups, all);
+                multiply_levels(format, a, half, &s, x, k16 + 2 * group, groups, all);
             }
         } else {
             const group_scale s = load_super_scale(block, format, group);
-            multiply_levels(a, false, &s, x, k16 + 2 * group, groups, all);
+            multiply_levels(format, a, 0, &s, x, k16 + 2 * group, groups, all);
         }
     }
 }
