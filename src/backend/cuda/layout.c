@@ -301,14 +301,14 @@ static void choose_splits(cuda_layout *l, const kv_shape *kv, int n_blocks) {
     for (int n = 1; n <= 256; n++) {
         const int64_t keys = (kv->ring + n - 1) / n;
         const int64_t rounded = MAX_OF((keys + UNIT - 1) / UNIT * UNIT, 2 * UNIT);
-        const int64_t splits = (kv->ring + rounded - 1) / rounded + 1; /* they begin anywhere */
+        const int64_t splits = (kv->ring + rounded - 1) / rounded;
         const int64_t turns = (items * splits + n_blocks - 1) / n_blocks;
         const int64_t cost = turns * (rounded + KEYS_OF_A_SPLIT);
         if (cost >= least) continue;
         least = cost;
         w->split = (int)rounded;
     }
-    w->max_splits = MAX_OF((kv->pins + w->split - 1) / w->split, kv->ring / w->split + 2);
+    w->max_splits = (MAX_OF(kv->pins, kv->ring) + w->split - 1) / w->split;
 }
 
 static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {

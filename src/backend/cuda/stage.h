@@ -89,7 +89,7 @@ typedef struct cuda_stage {
 
 typedef struct cuda_row { /* a batch_row, and what attention needs to know of it */
     unsigned long long pos;
-    unsigned long long first; /* where the stretch of its oldest recent key begins */
+    unsigned long long first; /* position of its oldest recent key */
     int token, slot;
     int p, pins, recent, is_pin;
     int at;            /* row of the ring (or pin) where its key lies */

@@ -34,7 +34,6 @@ static bool is_alone(const batch *b) {
 
 /* A row of the batch with what can be said of its keys once for all layers. */
 static cuda_row row_of(const batch_row *r, const cuda_world *w) {
-    const uint64_t split = (uint64_t)w->split;
     cuda_row row = {.pos = r->pos,
                     .token = r->token,
                     .slot = r->slot,
@@ -46,9 +45,8 @@ static cuda_row row_of(const batch_row *r, const cuda_world *w) {
                     .n_splits = (r->pins + w->split - 1) / w->split};
     row.own = row.n_splits - 1; /* of a pinned row */
     if (r->recent > 0) {
-        const uint64_t stretch = (r->pos - (uint64_t)(r->recent - 1)) / split;
-        row.first = stretch * split;
-        row.own = (int)(r->pos / split - stretch);
+        row.first = r->pos - (uint64_t)(r->recent - 1);
+        row.own = (r->recent - 1) / w->split;
         row.n_splits = MAX_OF(row.n_splits, row.own + 1);
     }
     assert(row.n_splits > 0 && row.n_splits <= w->max_splits);

@@ -6,8 +6,8 @@
  *   score(recent j)  = scale * rot(q, pos) . K_ring[j mod ring]  - slope * (pos - j)
  *
  * Up to CUDA_HEADS query heads of one K/V head look at its keys together.  The keys of a row are
- * cut at fixed places, whatever the batch: split i has pins [i * split, ..) and the recent keys
- * whose stream position lies in the i-th stretch of `split` positions.  A split's keys are dealt
+ * cut at places of its own, whatever the batch: split i has pins [i * split, ..) and `split` recent
+ * keys from the i * split-th oldest on.  A split's keys are dealt
  * to the warps, KEYS at a time, and each warp keeps a running softmax; the warps' are merged in
  * order, and the splits' are merged in order at last: by the block that made them all when there
  * are rows enough to keep all blocks busy, by the block that comes last otherwise.  So a row's
@@ -40,7 +40,6 @@ typedef struct attend_item { /* one row, some heads of one K/V head */
     const cuda_row *row;
     int r, kv_head, head, heads; /* query heads [head, head + heads) */
     int n_splits, own;           /* own: the split that has the row's own key */
-    u64 first_stretch;           /* of recent keys */
 } attend_item;
 
 /* In shared memory; layout.c counts the bytes. */
@@ -240,10 +239,8 @@ DEVICE key_run pins_of(const cuda_world *w, const cuda_stage *s, const attend_it
 /* The recent keys of split i. */
 DEVICE key_run recent_of(const cuda_world *w, const cuda_stage *s, const attend_item *item, int i) {
     const cuda_row *row = item->row;
-    const u64 oldest = row->pos - (u64)(row->recent - 1);
-    u64 from = row->first + (u64)i * (u64)w->split, to = from + (u64)(w->split - 1); /* both seen */
-    if (i == 0) from = oldest;
-    if (i == row->own) to = row->pos;
+    const u64 from = row->first + (u64)i * (u64)w->split; /* seen, and so is `to` */
+    const u64 to = i == row->own ? row->pos : from + (u64)(w->split - 1);
     key_run run;
     run.keys = store_of(w, row->slot, s->layer, false, 0, item->kv_head);
     run.values = store_of(w, row->slot, s->layer, false, 1, item->kv_head);
