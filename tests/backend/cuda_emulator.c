@@ -22,6 +22,7 @@
 #include "backend/cuda/kernels/walk.cu"
 
 #include "backend/cuda/kernels/rows.cu"
+#include "backend/cuda/kernels/wide.cu"
 #pragma GCC diagnostic pop
 
 enum { STACK = 64 << 10, MAX_THREADS = 2048 };
@@ -123,9 +124,17 @@ static void run_walk(void **arguments) {
     walk(*(const cuda_world *)arguments[0]);
 }
 
-static void run_many(void **arguments) {
-    many(*(const cuda_world *)arguments[0]);
-}
+#define RUN(kernel)                                \
+    static void run_##kernel(void **arguments) {   \
+        kernel(*(const cuda_world *)arguments[0]); \
+    }
+RUN(prepare)
+RUN(wide_16)
+RUN(wide_32)
+RUN(wide_64)
+RUN(wide_128)
+RUN(wide_256)
+#undef RUN
 
 static void run_copy_rows(void **arguments) {
     copy_rows(*(const cuda_world *)arguments[0], *(const cuda_copy *)arguments[1]);
@@ -137,7 +146,12 @@ static void run_pin_row(void **arguments) {
 
 static void (*find(const char *kernel))(void **) {
     if (strcmp(kernel, "walk") == 0) return run_walk;
-    if (strcmp(kernel, "many") == 0) return run_many;
+    if (strcmp(kernel, "prepare") == 0) return run_prepare;
+    if (strcmp(kernel, "wide_16") == 0) return run_wide_16;
+    if (strcmp(kernel, "wide_32") == 0) return run_wide_32;
+    if (strcmp(kernel, "wide_64") == 0) return run_wide_64;
+    if (strcmp(kernel, "wide_128") == 0) return run_wide_128;
+    if (strcmp(kernel, "wide_256") == 0) return run_wide_256;
     if (strcmp(kernel, "copy_rows") == 0) return run_copy_rows;
     if (strcmp(kernel, "pin_row") == 0) return run_pin_row;
     return NULL;

@@ -39,10 +39,11 @@ void emulator_meet_warp(void);
 void emulator_spin(void);
 void emulator_fail(const char *what);
 
-#define DEVICE static inline
-#define COLD   static
-#define KERNEL static void
-#define PARAM  const
+#define DEVICE      static inline
+#define COLD        static
+#define KERNEL      static void
+#define KERNEL_WIDE static void
+#define PARAM       const
 #define UNROLL
 #define UNROLL_SOME
 #define UNROLL_4
@@ -185,6 +186,15 @@ DEVICE u32 f16_of_nibbles(u32 word, bool is_high, int bias) {
     return f16_of_float((float)(a - bias)) | f16_of_float((float)(b - bias)) << 16;
 }
 
+DEVICE u32 f16_scaled(u32 levels, u32 d, u32 low) {
+    u32 out = 0;
+    for (int i = 0; i < 32; i += 16) {
+        const float x = float_of_f16(levels >> i & 0xffff), y = float_of_f16(d >> i & 0xffff);
+        out |= f16_of_float(fmaf(x, y, float_of_f16(low >> i & 0xffff))) << i;
+    }
+    return out;
+}
+
 /* Fragment layouts of m16n8k16 as PTX defines them. */
 DEVICE void multiply(float c[4], const u32 a[4], const u32 b[2], bool is_bf16) {
     u32 *all = emulator_now->exchange;
@@ -264,6 +274,81 @@ DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
     (void)slots;
     emulator_meet_warp();
     if (*gate != (u64)round + 1) emulator_fail("a slot is read before its copy was started");
+}
+
+/* ---- the wide matrix instruction, a warp at a time, when it is started */
+
+#define WIDE_COPIERS 1
+
+DEVICE void wide_take_registers(void) {}
+DEVICE void wide_give_registers(void) {}
+DEVICE void wide_begin(void) {}
+DEVICE void wide_end(void) {}
+
+DEVICE void wide_wait(int left) {
+    (void)left;
+}
+
+DEVICE void wide_settle(float *c, int tokens) {
+    (void)c, (void)tokens;
+}
+
+/* Element k of row `token` of B as a descriptor of 128-byte swizzled rows finds it: bits 4 to 6 of
+ * an address are turned over by bits 7 to 9. */
+DEVICE u32 wide_half(const char *stage, int token, int k) {
+    const u32 at = (u32)(stage - shared_bytes) + (u32)(token / 8 * 1024 + token % 8 * 128 + k * 2);
+    u16 half;
+    memcpy(&half, shared_bytes + (at ^ (at >> 7 & 7) << 4), 2);
+    return half;
+}
+
+DEVICE void wide_multiply(float *c, int tokens, const u32 a[4], const char *stage, int step,
+                          bool is_bf16) {
+    u32 *all = emulator_now->exchange;
+    if ((stage - shared_bytes) % 1024) emulator_fail("a stage is not aligned to 1024 bytes");
+    memcpy(all + LANE * 8, a, 16);
+    emulator_meet_warp();
+    for (int i = 0; i < tokens / 2; i++) {
+        const int row = LANE / 4 + i % 4 / 2 * 8, token = i / 4 * 8 + LANE % 4 * 2 + i % 2;
+        for (int k = 0; k < 16; k++) {
+            const u32 wa = all[(row % 8 * 4 + k % 8 / 2) * 8 + k / 8 * 2 + row / 8];
+            const u32 ha = wa >> (k % 2 * 16) & 0xffff, hb = wide_half(stage, token, 16 * step + k);
+            c[i] += is_bf16 ? float_of_bf16(ha) * float_of_bf16(hb)
+                            : float_of_f16(ha) * float_of_f16(hb);
+        }
+    }
+    emulator_meet_warp();
+}
+
+/* ---- gates that warps pass together: arrivals still awaited, arrivals of a round, rounds */
+
+#define COPY_ARRIVALS 1
+
+DEVICE void gate_open_for(u64 *gate, int arrivals) {
+    if (LANE == 0) *gate = (u64)arrivals | (u64)arrivals << 16;
+    emulator_meet_warp();
+}
+
+DEVICE void gate_arrive(u64 *gate) {
+    emulator_meet_warp();
+    if (LANE != 0) return;
+    if ((*gate & 0xffff) > 1) {
+        --*gate;
+    } else {
+        *gate = (*gate >> 32 << 32) + ((u64)1 << 32) + (*gate >> 16 & 0xffff) * 0x10001;
+    }
+}
+
+DEVICE void gate_pass(u64 *gate, unsigned round) {
+    while ((*gate >> 32 & 1) == (round & 1)) emulator_spin();
+}
+
+DEVICE void copy_through(void *to, const void *from, int bytes, u64 *gate) {
+    if ((uintptr_t)to % 16 || (uintptr_t)from % 16 || bytes % 16 || bytes <= 0) {
+        emulator_fail("a bulk copy is not aligned to 16 bytes");
+    }
+    if (LANE == 0) memcpy(to, from, (size_t)bytes);
+    gate_arrive(gate);
 }
 
 /* Runs a kernel by name; false: there is none, or the launch is too large to emulate. */

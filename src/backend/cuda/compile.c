@@ -112,7 +112,8 @@ static void write_source(char out[1024], const cuda_options *o) {
              "#define WEIR_LANE_PAIRS %d\n"
              "#define WEIR_HEADS %d\n"
              "#include \"walk.cu\"\n"
-             "#include \"rows.cu\"\n",
+             "#include \"rows.cu\"\n"
+             "#include \"wide.cu\"\n",
              (unsigned)o->formats, one_format, o->head_dim, o->kv_type, o->pin_type,
              (o->head_dim + 63) / 64,
              o->share > 2   ? 4

@@ -56,6 +56,20 @@ static weir_status allocate_host(cuda *c, weir_error *err) {
     return WEIR_OK;
 }
 
+static weir_status load_wide(cuda *c, weir_error *err) {
+    cuda_device *d = &c->device;
+    for (int i = 0; i < CUDA_WIDTHS; i++) {
+        const cuda_wide *p = &c->layout.wide[i];
+        char name[16];
+        snprintf(name, sizeof name, "wide_%d", p->tokens);
+        if (p->bytes == 0) continue;
+        WEIR_TRY(CUDA_CALL(d, function, err, &c->wide[i], c->module, name));
+        WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->wide[i], SHARED_ATTRIBUTE, p->bytes));
+        WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->prepare, SHARED_ATTRIBUTE, p->prepare_bytes));
+    }
+    return WEIR_OK;
+}
+
 static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *err) {
     cuda_device *d = &c->device;
     char target[16];
@@ -73,12 +87,12 @@ static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *e
     cuda_image_clear(&image);
     WEIR_TRY(status);
     WEIR_TRY(CUDA_CALL(d, function, err, &c->walk, c->module, "walk"));
-    WEIR_TRY(CUDA_CALL(d, function, err, &c->many, c->module, "many"));
+    WEIR_TRY(CUDA_CALL(d, function, err, &c->prepare, c->module, "prepare"));
     WEIR_TRY(CUDA_CALL(d, function, err, &c->copy_rows, c->module, "copy_rows"));
     WEIR_TRY(CUDA_CALL(d, function, err, &c->pin_row, c->module, "pin_row"));
     const int shared = c->layout.world.shared.bytes;
     WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->walk, SHARED_ATTRIBUTE, shared));
-    return CUDA_CALL(d, set_attribute, err, c->many, SHARED_ATTRIBUTE, shared);
+    return load_wide(c, err);
 }
 
 /* Small vectors and the stages; the store and the work space start as zeros. */
@@ -145,7 +159,8 @@ static weir_status fill(cuda *c, const plan *p, const kv_shape *kv, const backen
     WEIR_TRY(cuda_driver_open(&c->driver, err));
     cuda_device *d = &c->device;
     WEIR_TRY(cuda_device_open(d, &c->driver, err));
-    c->n_threads = MIN_OF(N_THREADS, d->most_threads / 32 * 32);
+    c->n_threads = N_THREADS;
+    while (c->n_threads > d->most_threads) c->n_threads /= 2;
     WEIR_TRY(cuda_layout_make(&c->layout, p, kv, d, o, c->n_threads, 0, err));
     WEIR_TRY(allocate(c, err));
     cuda_layout_clear(&c->layout);

@@ -7,7 +7,8 @@
  *   kernels/    what runs there
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
- * one launches it stage by stage.  Levels (cuda-LEVEL) for tests and comparison:
+ * one launches it stage by stage, products by `prepare` and `wide`.  Levels (cuda-LEVEL) for tests
+ * and comparison:
  *
  *   ops     stage by stage always: the readable twin of the whole step
  *   plain   the same with products weight by weight
@@ -27,7 +28,8 @@ typedef struct cuda {
     cuda_device device;
     cuda_layout layout;
     cuda_address memory; /* [layout.bytes] */
-    cuda_handle module, walk, many, copy_rows, pin_row;
+    cuda_handle module, walk, prepare, copy_rows, pin_row;
+    cuda_handle wide[CUDA_WIDTHS];
     int n_threads; /* of a block of walk */
     bool by_stage, plain;
     unsigned barrier_count; /* arrivals at the grid barrier so far */
@@ -50,8 +52,8 @@ weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t marks[CUDA_MARK
                              weir_error *err);
 
 /* One launch of a kernel over the grid; together: all its blocks run at once. */
-weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, size_t shared_bytes,
-                        void **arguments, weir_error *err);
+weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, int n_threads,
+                        size_t shared_bytes, void **arguments, weir_error *err);
 
 /* step.c */
 weir_status cuda_step(backend *b, const batch *rows, weir_error *err);

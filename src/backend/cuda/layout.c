@@ -173,15 +173,13 @@ static size_t widest(const cuda_layout *l) {
     return depth;
 }
 
-enum { MANY_BYTES = CUDA_SLICES * CUDA_MANY * CUDA_TILE * 4 }; /* sums of a tile of many tokens */
-
 static size_t input_bytes(const cuda_layout *l, int pass, int n_warps) {
     const plan *p = l->plan;
-    const size_t depth = widest(l), many = p->max_rows > CUDA_TOKENS ? 2 * MANY_BYTES : 0;
+    const size_t depth = widest(l);
     const size_t hd = (size_t)p->attention.head_dim;
     const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 1) * CUDA_HEADS * (hd + 2) +
                         CUDA_HEADS * (size_t)l->world.max_splits + 1;
-    return MAX_OF(MAX_OF((size_t)pass * depth, look) * sizeof(float), many);
+    return MAX_OF((size_t)pass * depth, look) * sizeof(float);
 }
 
 static int up_to(size_t x, size_t unit) {
@@ -237,7 +235,6 @@ static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int lea
     const size_t slot = (size_t)n_warps * ((size_t)s->slot_bytes + sizeof(uint64_t));
     s->slots = (int)MIN_OF((bytes - fixed) / slot, MAX_SLOTS);
     s->pass = pass;
-    s->many_tiles = (int)MIN_OF(input / (2 * MANY_BYTES), (size_t)n_warps);
     s->parts = n_warps * s->slots * s->slot_bytes;
     s->input = s->parts + (int)parts;
     s->scales = s->input + up_to(input, 128);
@@ -268,6 +265,63 @@ static weir_status arrange_shared(cuda_layout *l, const cuda_device *device, int
         err, WEIR_ERR_MODEL,
         "GPU %s: %zu bytes of shared memory of a block do not hold a row of this model",
         device->name, bytes);
+}
+
+/* ---- products of many tokens */
+
+/* The weights of a warp's tile that are copied together: wide.cuh's chunk. */
+static int wide_slot(const cuda_layout *l) {
+    int most = 0;
+    for (int i = 0; i < l->plan->n_ops; i++) {
+        if (l->plan->ops[i].kind != NN_PROJECT) continue;
+        const cuda_matrix *m = &l->weights[l->plan->ops[i].matrix].matrix;
+        if (m->format == CUDA_F32) continue;
+        most = MAX_OF(most, CUDA_WIDE_SPAN(m->format) / m->block_span * m->block_bytes);
+    }
+    return most;
+}
+
+/* Four stages of inputs, or what fits beside rings of two slots; what is left goes to the rings. */
+static void arrange_wide(cuda_layout *l, const cuda_device *device) {
+    enum { THREADS = 384, MIN_STAGES = 2, MAX_STAGES = 4, GATES = 2048, MOST_TOKENS = 128 };
+    const int bytes = device->shared_bytes - GATES, slot = wide_slot(l);
+    const int copiers = device->most_threads >= THREADS ? 4 : 1; /* as machine.cuh has it */
+    l->wide_threads = MIN_OF(THREADS, device->most_threads / 32 * 32);
+    const int warps = l->wide_threads / 32 - copiers;
+    for (int i = 0; i < CUDA_WIDTHS && slot > 0 && l->plan->max_rows > CUDA_TOKENS; i++) {
+        cuda_wide *w = &l->wide[i];
+        const int stage = (16 << i) * 128, ring = warps * slot;
+        w->tokens = 16 << i;
+        if (i > 0 && l->wide[i - 1].tokens >= l->plan->max_rows) break; /* one tile has all */
+        if (device->major != 9 && w->tokens > MOST_TOKENS) break;       /* too few registers */
+        w->n_stages = MIN_OF(MAX_STAGES, (bytes - MIN_SLOTS * ring) / stage);
+        if (w->n_stages < MIN_STAGES) break;
+        w->slot_bytes = slot;
+        w->n_slots = MIN_OF((bytes - w->n_stages * stage) / ring, MAX_SLOTS);
+        w->slots = w->n_stages * stage;
+        w->gates = w->slots + w->n_slots * ring;
+        w->bytes = w->gates + GATES;
+        w->prepare_bytes = (int)l->wide_depth * (int)sizeof(float) + 128;
+    }
+}
+
+/* What the widest tiles need; a step of fewer rows has fewer. */
+static void place_wide(cuda_layout *l, const cuda_device *device) {
+    cuda_world *w = &l->world;
+    size_t image = 0, parts = 0;
+    const size_t rows = (size_t)l->plan->max_rows, blocks = (size_t)device->n_blocks;
+    for (int i = 0; i < CUDA_WIDTHS; i++) {
+        const size_t tokens = (size_t)l->wide[i].tokens;
+        if (l->wide[i].bytes == 0) continue;
+        image = MAX_OF(image, size_mul((rows + tokens - 1) / tokens * tokens, 2 * l->wide_depth));
+        parts = tokens;
+    }
+    if (parts == 0) return;
+    const size_t warps = size_mul(blocks, (size_t)l->wide_threads / 32);
+    w->image = place(l, "inputs", image);
+    w->scales = place(l, "inputs", rows * sizeof(float));
+    w->parts = place(l, "parts of tiles", size_mul(2 * warps, parts * CUDA_TILE * sizeof(float)));
+    w->tile_tickets = place(l, "tickets", warps * sizeof(unsigned));
 }
 
 /* ---- store and work space */
@@ -327,11 +381,7 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     w->sin_pin = place(l, "phases", phases);
     w->rows = place(l, "rows", rows * sizeof(cuda_row));
     w->wanted = place(l, "wanted", (size_t)p->max_wanted * sizeof(int));
-    if (p->max_rows > CUDA_TOKENS) {
-        const size_t depth = widest(l);
-        w->ready = place(l, "inputs", size_mul(size_mul(rows, depth), sizeof(float)));
-        w->ready_scales = place(l, "inputs", rows * sizeof(float));
-    }
+    place_wide(l, device);
     w->barrier = place(l, "barrier", sizeof(unsigned));
     l->times = place(l, "times", (2 * (size_t)p->n_ops + 2 + CUDA_MARKS) * sizeof(uint64_t));
     w->tickets = place(l, "tickets", blocks * sizeof(unsigned));
@@ -373,6 +423,8 @@ static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *d
     describe_store(l, kv);
     choose_splits(l, kv, device->n_blocks);
     WEIR_TRY(arrange_shared(l, device, n_threads, err));
+    l->wide_depth = (widest(l) + 255) / 256 * 256; /* whole chunks */
+    arrange_wide(l, device);
     place_work(l, kv, device);
     make_stages(l);
     l->world.stages = stages;

@@ -46,6 +46,9 @@ typedef struct cuda_layout {
     int n_warps;                   /* of a block of `walk` */
     int acts;                      /* bits of nn_act that some stage has */
     int formats;                   /* bits of cuda_format that some stage has */
+    cuda_wide wide[CUDA_WIDTHS];   /* that fit; of 16 << i tokens */
+    int wide_threads;              /* of a block of `wide` */
+    size_t wide_depth;             /* of its widest input */
     cuda_world world;              /* what is the same in every step */
     cuda_address times;            /* of stages, when they are measured */
     cuda_address arena_at, record; /* activations; a row of the store on its way */

@@ -21,7 +21,7 @@ enum {
     CUDA_SLICES = 8,    /* parts of k whose sums are made apart and added in order         */
     CUDA_TOKENS = 4,    /* tokens of one pass of `walk`: a token takes two columns of a
                            matrix instruction that has eight                               */
-    CUDA_MANY = 32,     /* tokens of one pass over weights when there are more              */
+    CUDA_WIDTHS = 5,    /* tokens of a tile of wide.cu: 16 << 0 .. 4                         */
     CUDA_HEADS = 4,     /* query heads that look at the same keys together, at most        */
     CUDA_MARKS = 15,    /* places in the code whose time is added up                       */
     CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
@@ -40,6 +40,9 @@ typedef enum cuda_format {
     CUDA_K5,
     CUDA_K6
 } cuda_format;
+
+/* k of a chunk of weights of wide.cuh. */
+#define CUDA_WIDE_SPAN(format) ((format) == CUDA_F16 || (format) == CUDA_BF16 ? 128 : 256)
 
 /* Stages that are no operation of the graph. */
 enum { CUDA_PHASES = NN_N_OPS, CUDA_STORE };
@@ -109,8 +112,18 @@ typedef struct cuda_shared {
     int bytes;
     int slots, slot_bytes; /* of each warp's ring */
     int pass;              /* tokens of a pass, at most CUDA_TOKENS */
-    int many_tiles;        /* tiles whose sums of CUDA_MANY tokens fit half of `input`; 0: none */
 } cuda_shared;
+
+/* A block of wide.cu: in its shared memory stages of inputs from 0, then these. */
+typedef struct cuda_wide {
+    int tokens;        /* of a tile                                                       */
+    int n_stages;      /* of inputs, tokens * 128 bytes each                              */
+    int slots;         /* [multipliers][n_slots][slot_bytes]: weights                       */
+    int gates;         /* [2][n_stages], then [multipliers][n_slots] mbarriers              */
+    int bytes;         /* 0: tiles of so many tokens do not fit                           */
+    int prepare_bytes; /* shared memory of `prepare`: a row as floats, then 32 for sums   */
+    int n_slots, slot_bytes;
+} cuda_wide;
 
 typedef struct cuda_world { /* the argument of every kernel */
     cuda_address stages;    /* [..] cuda_stage */
@@ -118,8 +131,7 @@ typedef struct cuda_world { /* the argument of every kernel */
     int n, n_wanted;
     int alone;           /* every row is the only one of its slot: attend stores it */
     int plain;           /* products the readable way */
-    int pass;            /* tokens of a pass of products: shared.pass, or CUDA_MANY */
-    int preparing;       /* products only make their inputs, in `ready`, for such a pass */
+    int pass;            /* tokens of a pass of products */
     cuda_address rows;   /* [n] cuda_row */
     cuda_address wanted; /* [n_wanted] int */
     cuda_address barrier;
@@ -140,9 +152,12 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_address partials; /* [items][max_splits][CUDA_HEADS][head_dim + 2] float */
     cuda_address tickets;  /* [items] */
 
-    /* Inputs of a product of many tokens, [n] those of the step. */
-    cuda_address ready;        /* [depth / 16][n][16] words */
-    cuda_address ready_scales; /* [n] float */
+    /* A product of many tokens; wide.cuh draws the image. */
+    cuda_wide wide;
+    cuda_address image;
+    cuda_address scales; /* [n] float, of outputs */
+    cuda_address parts;  /* [blocks][2][multipliers][16][tokens] float: sums of parts of tiles */
+    cuda_address tile_tickets; /* [blocks][multipliers] */
 
     cuda_address times; /* [n_stages + 1] clock of block 0 when a stage begins, then [CUDA_MARKS]
                            cycles up to each mark; 0: not taken */

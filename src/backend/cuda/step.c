@@ -1,7 +1,7 @@
 /* step.c - one step: rows to the device, launches over the stages, logits back.
  *
  * Up to CUDA_TOKENS rows are one cooperative launch of `walk` over all stages; more are launched
- * stage by stage.
+ * stage by stage, products by wide.cu.
  *
  * Test: tests/backend/test_cuda.c.
  *
@@ -11,11 +11,13 @@
 #include <assert.h>
 #include <string.h>
 
-weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, size_t shared_bytes,
-                        void **arguments, weir_error *err) {
+enum { PREPARERS = 4 /* blocks of `prepare` on a multiprocessor */ };
+
+weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, int n_threads,
+                        size_t shared_bytes, void **arguments, weir_error *err) {
     cuda_device *d = &c->device;
-    assert(kernel && c->n_threads > 0);
-    const unsigned blocks = (unsigned)d->n_blocks, threads = (unsigned)c->n_threads;
+    assert(kernel && n_threads > 0);
+    const unsigned blocks = (unsigned)d->n_blocks, threads = (unsigned)n_threads;
     if (together) {
         return CUDA_CALL(d, launch_together, err, kernel, blocks, 1, 1, threads, 1, 1,
                          (unsigned)shared_bytes, d->stream, arguments);
@@ -90,29 +92,44 @@ static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error 
     w->last = last;
     w->barrier_base = c->barrier_count;
     void *arguments[] = {w};
-    WEIR_TRY(cuda_launch(c, c->walk, last - first > 1, (size_t)w->shared.bytes, arguments, err));
+    WEIR_TRY(cuda_launch(c, c->walk, last - first > 1, c->n_threads, (size_t)w->shared.bytes,
+                         arguments, err));
     c->barrier_count += count_barriers(&c->layout, w) * (unsigned)c->device.n_blocks;
     return WEIR_OK;
 }
 
-/* One stage by itself; a product of many tokens in two launches. */
-static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
-    const cuda_stage *s = &c->layout.stages[i];
-    const int rows = s->out.selected ? w->n_wanted : w->n;
-    const bool is_many =
-        s->kind == NN_PROJECT && rows > CUDA_TOKENS && !w->plain && s->matrix.format != CUDA_F32;
-    if (s->kind == CUDA_STORE && w->alone) return WEIR_OK;
-    if (!is_many) return walk(c, w, i, i + 1, err);
+/* The narrowest tiles that take all rows, or the widest; half of those when a second one would be
+ * empty by half. */
+static int choose_width(const cuda_layout *l, int rows) {
+    int i = 0;
+    while (i + 1 < CUDA_WIDTHS && l->wide[i + 1].bytes && l->wide[i].tokens < rows) i++;
+    const int tokens = l->wide[i].tokens;
+    return i > 0 && rows > tokens && rows <= tokens + tokens / 2 ? i - 1 : i;
+}
+
+/* A product of many tokens: its inputs, then the product. */
+static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error *err) {
+    cuda_device *d = &c->device;
+    const int width = choose_width(&c->layout, rows);
     void *arguments[] = {w};
     w->first = i;
     w->last = i + 1;
-    w->pass = CUDA_MANY;
-    w->preparing = 1;
-    WEIR_TRY(cuda_launch(c, c->many, false, (size_t)w->shared.bytes, arguments, err));
-    w->preparing = 0;
-    WEIR_TRY(cuda_launch(c, c->many, false, (size_t)w->shared.bytes, arguments, err));
-    w->pass = w->shared.pass;
-    return WEIR_OK;
+    w->wide = c->layout.wide[width];
+    WEIR_TRY(CUDA_CALL(d, launch, err, c->prepare, (unsigned)MIN_OF(rows, PREPARERS * d->n_blocks),
+                       1, 1, (unsigned)c->n_threads, 1, 1, (unsigned)w->wide.prepare_bytes,
+                       d->stream, arguments, NULL));
+    return cuda_launch(c, c->wide[width], false, c->layout.wide_threads, (size_t)w->wide.bytes,
+                       arguments, err);
+}
+
+/* One stage by itself. */
+static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
+    const cuda_stage *s = &c->layout.stages[i];
+    const int rows = s->out.selected ? w->n_wanted : w->n;
+    const bool is_many = s->kind == NN_PROJECT && rows > CUDA_TOKENS && !w->plain &&
+                         s->matrix.format != CUDA_F32 && c->layout.wide[0].bytes > 0;
+    if (s->kind == CUDA_STORE && w->alone) return WEIR_OK;
+    return is_many ? multiply(c, w, i, rows, err) : walk(c, w, i, i + 1, err);
 }
 
 static weir_status download_logits(cuda *c, const batch *b, weir_error *err) {

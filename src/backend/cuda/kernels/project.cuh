@@ -8,11 +8,9 @@
  * all weights once: rows * cols * (bytes of a weight) from memory, which is the roof.  Inputs are
  * made by every block for itself in shared memory.
  *
- * More tokens are taken CUDA_MANY at a time: their inputs are made once, by a launch before, in
- * memory, and read from the second-level cache; the rest is the same.
- *
- * A token's sums do not depend on the other tokens, bit for bit.
- * CPU twin: cpu/project.c.  Test: tests/backend/test_cuda_project.c.
+ * More tokens are the business of wide.cuh, but those of F32 weights.  A token's sums do not depend
+ * on the other tokens, bit for bit. CPU twin: cpu/project.c.  Test:
+ * tests/backend/test_cuda_project.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
@@ -42,9 +40,9 @@ DEVICE void put_part_of_floats(float all[][4], float *parts, int tokens) {
 /* groups: of CUDA_TOKENS tokens that x has room for. */
 DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice, ring *weights,
                            const input_view *x, int groups, float *parts) {
-    float all[CUDA_MANY / CUDA_TOKENS][4];
+    float all[CUDA_TOKENS][4];
     const bool is_f32 = HAS_FORMAT(CUDA_F32) && FORMAT_OF(m) == CUDA_F32;
-    UNROLL for (int i = 0; i < CUDA_MANY; i++) all[i / 4][i % 4] = 0;
+    UNROLL for (int i = 0; i < 4 * CUDA_TOKENS; i++) all[i / 4][i % 4] = 0;
     const int end = slice_from(m->n_blocks, slice + 1);
     for (int block = slice_from(m->n_blocks, slice); block < end;) {
         const int n = end - block < m->chunk_blocks ? end - block : m->chunk_blocks;
@@ -156,72 +154,6 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
                             (const float *)(shared_bytes + w->shared.scales), first, tokens, early);
             }
             take_mark(w, 5);
-            float *const swap = parts;
-            parts = other;
-            other = swap;
-        }
-    }
-}
-
-/* ---- many tokens */
-
-/* Inputs of all tokens, a block a token. */
-DEVICE void prepare(const cuda_world *w, const cuda_stage *s) {
-    const int n = rows_of(w, &s->out), format = FORMAT_OF(&s->matrix);
-    float *scratch = (float *)(shared_bytes + w->shared.scales) + CUDA_TOKENS;
-    for (int r = BLOCK; r < n; r += N_BLOCKS) {
-        input_place to;
-        to.words = (u32 *)w->ready + r * 16;
-        to.scale = (float *)w->ready_scales + r;
-        to.squares = scratch + CUDA_SLICES;
-        to.stride = n;
-        block_sync();
-        make_input(s, format, r, &to, scratch);
-        block_sync();
-        if (THREAD == 0) settle_scale(s, &to);
-    }
-}
-
-/* Sums of `tiles` tiles, [tiles][CUDA_SLICES][tokens][CUDA_TILE], to outputs; the whole block. */
-DEVICE void finish_many(const cuda_world *w, const cuda_stage *s, int tile, int tiles,
-                        const float *parts, int first, int tokens) {
-    const int each = tokens * CUDA_TILE;
-    for (int i = THREAD; i < tiles * each; i += N_THREADS) {
-        const int t = i % each / CUDA_TILE;
-        const int row = (tile + i / each * N_BLOCKS) * CUDA_TILE + i % CUDA_TILE;
-        const addend a = addend_of(s, row, first + t);
-        if (row >= s->matrix.rows) continue;
-        float sum = 0;
-        UNROLL for (int slice = 0; slice < CUDA_SLICES; slice++) {
-            sum += parts[(i / each * CUDA_SLICES + slice) * each + i % each];
-        }
-        const float scale = ((const float *)w->ready_scales)[first + t];
-        row_of(&s->out, first + t)[row] = sum * scale + a.bias + a.residual;
-    }
-}
-
-DEVICE void project_many(const cuda_world *w, const cuda_stage *s, ring *weights) {
-    const int n = rows_of(w, &s->out), group = w->shared.many_tiles;
-    for (int first = 0; first < n; first += CUDA_MANY) {
-        const int tokens = n - first < CUDA_MANY ? n - first : CUDA_MANY;
-        const int step = CUDA_SLICES * tokens * CUDA_TILE;
-        input_view x;
-        x.words = (const u32 *)w->ready + first * 16;
-        x.tokens = tokens;
-        x.stride = n;
-        float *parts = (float *)(shared_bytes + w->shared.input);
-        float *other = parts + group * step;
-        block_sync(); /* the pass before is done with parts */
-        for (int tile = BLOCK; tile < s->matrix.n_tiles; tile += N_BLOCKS * group) {
-            int tiles = 0;
-            for (; tiles < group && tile + tiles * N_BLOCKS < s->matrix.n_tiles; tiles++) {
-                for (int slice = WARP; slice < CUDA_SLICES; slice += N_WARPS) {
-                    multiply_slice(w, &s->matrix, slice, weights, &x, CUDA_MANY / CUDA_TOKENS,
-                                   parts + tiles * step + slice * tokens * CUDA_TILE);
-                }
-            }
-            block_sync();
-            finish_many(w, s, tile, tiles, parts, first, tokens);
             float *const swap = parts;
             parts = other;
             other = swap;

@@ -5,7 +5,7 @@
  * Launched over all stages it is the whole decode step of up to CUDA_TOKENS tokens as one kernel,
  * one block on every multiprocessor, weights streaming ahead of the barriers (ring.cuh).  Launched
  * one stage at a time it is the op-by-op twin: the same code, no barrier.  host.c does the same
- * with threads.  A product of more tokens takes two launches of `many`: one makes the inputs.
+ * with threads.  A product of more tokens takes two launches of wide.cu: one makes the inputs.
  *
  * A grid barrier counts arrivals on one word that only grows; the host knows where it stands.
  * Test: tests/backend/test_cuda.c.
@@ -102,18 +102,5 @@ KERNEL walk(PARAM cuda_world world) {
     take_time(w, w->last);
     if (w->times && BLOCK == 0 && THREAD < CUDA_MARKS) {
         ((u64 *)w->times)[w->last + 1 + THREAD] = ((u64 *)(shared_bytes + w->shared.marks))[THREAD];
-    }
-}
-
-/* One product of many tokens, stage `first`: its inputs, or the product. */
-KERNEL many(PARAM cuda_world world) {
-    const cuda_world *w = &world;
-    const cuda_stage *s = stage_at(w, w->first);
-    ring weights;
-    if (w->preparing) {
-        prepare(w, s);
-    } else {
-        ring_open(w, &weights);
-        project_many(w, s, &weights);
     }
 }
