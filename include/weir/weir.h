@@ -285,8 +285,9 @@ typedef struct weir_feed {
 /* Adds tokens to n different sessions of one engine in one step: at most chunk of them in all, or
  * one for each session where that is more.  Give every running stream its token and the prompts
  * that wait a slice of what is left: a stream then waits for no more than one such step, however
- * long the prompt.  What a session gets does not depend on the others, bit for bit.  Afterwards
- * weir_session_logits serves each that has no more.  Replies in progress are over. */
+ * long the prompt.  What a session gets does not depend on what the others get, bit for bit (on a
+ * GPU it does on how many tokens there are, from 5 on).  Afterwards weir_session_logits serves each
+ * that has no more.  Replies in progress are over. */
 WEIR_API WEIR_MUST_CHECK weir_status weir_engine_step(weir_engine *engine, const weir_feed *feeds,
                                                       int n, weir_error *err);
 

@@ -84,6 +84,9 @@ DEVICE float shuffle_from(float x, int lane) {
     return other;
 }
 
+DEVICE void launch_wait(void) {}
+DEVICE void launch_next(void) {}
+
 /* ---- memory */
 
 DEVICE float load_float(const float *p) {

@@ -5,7 +5,7 @@
  * cuda_emulator.c.  Every call is counted, and a test can have any call fail:
  *
  *     fake_calls("cuMemAlloc_v2")              how often it was called
- *     fake_fail("cuLaunchKernel", 3, 700)      its third call from now on returns 700, once
+ *     fake_fail("cuLaunchKernelEx", 3, 700)    its third call from now on returns 700, once
  *     fake_free_bytes(n)                       what the device has free
  *
  * SPDX-License-Identifier: MIT */
@@ -279,12 +279,18 @@ static int launch(handle function, const unsigned *grid, const unsigned *block, 
     return emulator_launch(function, (int)grid[0], (int)block[0], shared, arguments) ? 0 : 98;
 }
 
-API(cuLaunchKernel,
-    (handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-     unsigned shared, handle stream, void **arguments, void **extra)) {
+typedef struct shape { /* CUlaunchConfig */
+    unsigned grid[3], block[3], shared;
+    handle stream;
+    const int *attributes; /* of 18 words each */
+    unsigned n_attributes;
+} shape;
+
+API(cuLaunchKernelEx, (const shape *s, handle function, void **arguments, void **extra)) {
     CALLED;
-    (void)stream, (void)extra;
-    return launch(function, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, arguments);
+    (void)extra;
+    if (s->n_attributes > 1 || (s->n_attributes && s->attributes[0] != 6)) return 1;
+    return launch(function, s->grid, s->block, s->shared, arguments);
 }
 
 API(cuLaunchCooperativeKernel,

@@ -51,9 +51,10 @@ void cuda_take_times(backend *b);
 weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t marks[CUDA_MARKS],
                              weir_error *err);
 
-/* One launch of a kernel over the grid; together: all its blocks run at once. */
-weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, int n_threads,
-                        size_t shared_bytes, void **arguments, weir_error *err);
+/* One launch of a kernel.  It may begin, and load what no kernel writes, while the one before it
+ * ends: kernels say where they wait. */
+weir_status cuda_launch(cuda *c, cuda_handle kernel, int n_blocks, int n_threads, int shared_bytes,
+                        void **arguments, weir_error *err);
 
 /* step.c */
 weir_status cuda_step(backend *b, const batch *rows, weir_error *err);

@@ -20,6 +20,18 @@
 
 typedef void *cuda_handle; /* context, stream, module or function */
 
+typedef struct cuda_attribute { /* of a launch */
+    int id, unused;
+    int value[16];
+} cuda_attribute;
+
+typedef struct cuda_launch_shape {
+    unsigned grid[3], block[3], shared;
+    cuda_handle stream;
+    const cuda_attribute *attributes;
+    unsigned n_attributes;
+} cuda_launch_shape;
+
 /* X(name, symbol, arguments) */
 #define CUDA_FUNCTIONS(X)                                                                         \
     X(init, "cuInit", (unsigned flags))                                                           \
@@ -54,9 +66,8 @@ typedef void *cuda_handle; /* context, stream, module or function */
     X(module_close, "cuModuleUnload", (cuda_handle module))                                       \
     X(function, "cuModuleGetFunction", (cuda_handle * out, cuda_handle module, const char *name)) \
     X(set_attribute, "cuFuncSetAttribute", (cuda_handle function, int attribute, int value))      \
-    X(launch, "cuLaunchKernel",                                                                   \
-      (cuda_handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,     \
-       unsigned bz, unsigned shared, cuda_handle stream, void **arguments, void **extra))         \
+    X(launch, "cuLaunchKernelEx",                                                                 \
+      (const cuda_launch_shape *shape, cuda_handle function, void **arguments, void **extra))     \
     X(launch_together, "cuLaunchCooperativeKernel",                                               \
       (cuda_handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,     \
        unsigned bz, unsigned shared, cuda_handle stream, void **arguments))

@@ -11,19 +11,23 @@
 #include <assert.h>
 #include <string.h>
 
-enum { PREPARERS = 4 /* blocks of `prepare` on a multiprocessor */ };
+enum {
+    PREPARERS = 4,      /* blocks of `prepare` on a multiprocessor */
+    EARLY_ATTRIBUTE = 6 /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
+};
 
-weir_status cuda_launch(cuda *c, cuda_handle kernel, bool together, int n_threads,
-                        size_t shared_bytes, void **arguments, weir_error *err) {
+weir_status cuda_launch(cuda *c, cuda_handle kernel, int n_blocks, int n_threads, int shared_bytes,
+                        void **arguments, weir_error *err) {
     cuda_device *d = &c->device;
     assert(kernel && n_threads > 0);
-    const unsigned blocks = (unsigned)d->n_blocks, threads = (unsigned)n_threads;
-    if (together) {
-        return CUDA_CALL(d, launch_together, err, kernel, blocks, 1, 1, threads, 1, 1,
-                         (unsigned)shared_bytes, d->stream, arguments);
-    }
-    return CUDA_CALL(d, launch, err, kernel, blocks, 1, 1, threads, 1, 1, (unsigned)shared_bytes,
-                     d->stream, arguments, NULL);
+    const cuda_attribute early = {.id = EARLY_ATTRIBUTE, .value = {1}};
+    const cuda_launch_shape shape = {.grid = {(unsigned)n_blocks, 1, 1},
+                                     .block = {(unsigned)n_threads, 1, 1},
+                                     .shared = (unsigned)shared_bytes,
+                                     .stream = d->stream,
+                                     .attributes = &early,
+                                     .n_attributes = d->major >= 9};
+    return CUDA_CALL(d, launch, err, &shape, kernel, arguments, NULL);
 }
 
 /* Every row is the only one of its slot. */
@@ -92,8 +96,13 @@ static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error 
     w->last = last;
     w->barrier_base = c->barrier_count;
     void *arguments[] = {w};
-    WEIR_TRY(cuda_launch(c, c->walk, last - first > 1, c->n_threads, (size_t)w->shared.bytes,
-                         arguments, err));
+    if (last - first == 1) {
+        return cuda_launch(c, c->walk, c->device.n_blocks, c->n_threads, w->shared.bytes, arguments,
+                           err);
+    }
+    WEIR_TRY(CUDA_CALL(&c->device, launch_together, err, c->walk, (unsigned)c->device.n_blocks, 1,
+                       1, (unsigned)c->n_threads, 1, 1, (unsigned)w->shared.bytes, c->device.stream,
+                       arguments));
     c->barrier_count += count_barriers(&c->layout, w) * (unsigned)c->device.n_blocks;
     return WEIR_OK;
 }
@@ -109,16 +118,14 @@ static int choose_width(const cuda_layout *l, int rows) {
 
 /* A product of many tokens: its inputs, then the product. */
 static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error *err) {
-    cuda_device *d = &c->device;
     const int width = choose_width(&c->layout, rows);
     void *arguments[] = {w};
     w->first = i;
     w->last = i + 1;
     w->wide = c->layout.wide[width];
-    WEIR_TRY(CUDA_CALL(d, launch, err, c->prepare, (unsigned)MIN_OF(rows, PREPARERS * d->n_blocks),
-                       1, 1, (unsigned)c->n_threads, 1, 1, (unsigned)w->wide.prepare_bytes,
-                       d->stream, arguments, NULL));
-    return cuda_launch(c, c->wide[width], false, c->layout.wide_threads, (size_t)w->wide.bytes,
+    WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, PREPARERS * c->device.n_blocks), c->n_threads,
+                         w->wide.prepare_bytes, arguments, err));
+    return cuda_launch(c, c->wide[width], c->device.n_blocks, c->layout.wide_threads, w->wide.bytes,
                        arguments, err);
 }
 

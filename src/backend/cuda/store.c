@@ -13,7 +13,7 @@
 
 static weir_status launch_copy(cuda *c, cuda_handle kernel, cuda_copy *copy, weir_error *err) {
     void *arguments[] = {&c->layout.world, copy};
-    return cuda_launch(c, kernel, false, c->n_threads, 0, arguments, err);
+    return cuda_launch(c, kernel, c->device.n_blocks, c->n_threads, 0, arguments, err);
 }
 
 weir_status cuda_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err) {

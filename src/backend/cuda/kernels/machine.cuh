@@ -53,6 +53,22 @@ DEVICE float shuffle_from(float x, int lane) {
     return __shfl_sync(0xffffffffu, x, lane);
 }
 
+/* ---- launches: this one may begin before the one before it has ended (sm_90) */
+
+/* Waits for all that earlier launches did; every thread, before it reads or writes any of that. */
+DEVICE void launch_wait(void) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* The next launch may begin where there is room. */
+DEVICE void launch_next(void) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 /* ---- memory */
 
 DEVICE float load_float(const float *p) {

@@ -23,6 +23,7 @@ DEVICE void copy_bytes(char *to, const char *from, int n) {
 
 KERNEL copy_rows(PARAM cuda_world world, PARAM cuda_copy copy) {
     const cuda_world *w = &world;
+    launch_wait();
     const int parts = 2 * w->n_kv_heads, units = copy.n * w->n_layers * parts;
     const int type = copy.is_pin ? w->pin_type : w->kv_type;
     const int bytes = w->head_dim * store_type_bytes(type);
@@ -69,6 +70,7 @@ DEVICE float turned(const cuda_world *w, const store_rows *s, u64 row, int d, u6
 
 KERNEL pin_row(PARAM cuda_world world, PARAM cuda_copy copy) {
     const cuda_world *w = &world;
+    launch_wait();
     const int parts = 2 * w->n_kv_heads, units = w->n_layers * parts, hd = w->head_dim;
     for (int i = BLOCK * N_WARPS + WARP; i < units; i += N_BLOCKS * N_WARPS) {
         const int part = i % parts, layer = i / parts, is_v = part / w->n_kv_heads;

@@ -78,6 +78,8 @@ KERNEL walk(PARAM cuda_world world) {
     ring weights;
     u32 part[4];
     if (!w->plain) ring_open(w, &weights);
+    launch_next();
+    launch_wait();
     if (fetch_stage(w, w->first, part)) store_16((char *)stage_place(w, 0) + THREAD * 16, part);
     for (int i = THREAD; i <= CUDA_MARKS; i += N_THREADS) {
         ((u64 *)(shared_bytes + w->shared.marks))[i] = i < CUDA_MARKS ? 0 : clock_now();

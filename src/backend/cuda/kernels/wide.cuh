@@ -382,8 +382,10 @@ DEVICE void multiply_wide(const cuda_world *w, int tokens) {
         gate_open_for(empty + i, N_MULTIPLIERS);
     }
     block_sync();
+    launch_next();
     if (WARP >= N_MULTIPLIERS) {
         wide_give_registers();
+        launch_wait();
         if (is_copier) copy_inputs(w, s, tokens);
         return;
     }
@@ -392,6 +394,7 @@ DEVICE void multiply_wide(const cuda_world *w, int tokens) {
     stage_queue q = {full, empty, 0, -1, 0};
     float all[128];
     wide_ring_open(w, s, tokens, &weights);
+    launch_wait(); /* weights are on their way */
     const int columns = token_tiles(w, s, tokens);
     for (course c = course_begin(w, s, tokens); course_is_on(&c); course_next(&c)) {
         UNROLL for (int i = 0; i < tokens / 2; i++) all[i] = 0;
@@ -434,6 +437,8 @@ DEVICE void prepare_wide(const cuda_world *w) {
     const int halves = format == CUDA_BF16 ? CUDA_BF16 : CUDA_F16;
     const int depth = (m->n_blocks * m->block_span + span - 1) / span * span;
     float *scratch = (float *)(shared_bytes + w->wide.prepare_bytes) - 32;
+    launch_next();
+    launch_wait();
     for (int r = BLOCK; r < n; r += N_BLOCKS) {
         input_place to;
         to.words = (u32 *)shared_bytes;
