@@ -8,8 +8,9 @@
  *
  * A batch is n rows (tokens) of any sessions.  Everything a kernel must know about streaming is in
  * the row: where the token stands in the stream, how many pinned and recent rows it sees.  What a
- * row gets does not depend on the other rows of other slots, bit for bit; on cuda it does on how many
- * rows there are, once they are more than CUDA_TOKENS and weights are not f32 (kernels/wide.cuh).
+ * row gets does not depend on the other rows of other slots, bit for bit; on cuda it does on how
+ * many rows there are, once they are more than CUDA_TOKENS and weights are not f32
+ * (kernels/wide.cuh).
  *
  * Back ends: ref (scalar, the definition) and cpu (SIMD and threads) run in host memory and share
  * host.c, which walks the plan; see host.h.  cuda keeps its store on the device.  The engine moves

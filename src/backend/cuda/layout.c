@@ -317,6 +317,7 @@ static void place_wide(cuda_layout *l, const cuda_device *device) {
         parts = tokens;
     }
     if (parts == 0) return;
+    assert(l->wide_threads > 32 && l->wide_depth % 256 == 0);
     const size_t warps = size_mul(blocks, (size_t)l->wide_threads / 32);
     w->image = place(l, "inputs", image);
     w->scales = place(l, "inputs", rows * sizeof(float));

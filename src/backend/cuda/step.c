@@ -111,6 +111,7 @@ static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error 
  * empty by half. */
 static int choose_width(const cuda_layout *l, int rows) {
     int i = 0;
+    assert(rows > 0 && l->wide[0].bytes > 0);
     while (i + 1 < CUDA_WIDTHS && l->wide[i + 1].bytes && l->wide[i].tokens < rows) i++;
     const int tokens = l->wide[i].tokens;
     return i > 0 && rows > tokens && rows <= tokens + tokens / 2 ? i - 1 : i;
@@ -123,6 +124,7 @@ static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error 
     w->first = i;
     w->last = i + 1;
     w->wide = c->layout.wide[width];
+    assert(w->image && w->wide.tokens > 0);
     WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, PREPARERS * c->device.n_blocks), c->n_threads,
                          w->wide.prepare_bytes, arguments, err));
     return cuda_launch(c, c->wide[width], c->device.n_blocks, c->layout.wide_threads, w->wide.bytes,

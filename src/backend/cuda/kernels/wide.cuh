@@ -267,17 +267,34 @@ DEVICE void load_weights(u32 a[4][4], int format, const char *chunk, int n, int 
 
 /* ---- sums of a tile to outputs */
 
-/* Bias, residual, and the row's scale back. */
+/* Bias, residual, and the row's scale back; what is loaded is loaded many at a time. */
 DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
                      int first, int tokens) {
-    const int n = rows_of(w, &s->out);
-    UNROLL for (int i = 0; i < tokens / 2; i++) {
-        const int t = first + i / 4 * 8 + LANE % 4 * 2 + i % 2;
-        const int row = tile * CUDA_TILE + LANE / 4 + i % 4 / 2 * 8;
-        if (t >= n || row >= s->matrix.rows) continue;
-        const addend a = addend_of(s, row, t);
-        row_of(&s->out, t)[row] =
-            all[i] * ((const float *)w->scales)[t] + a.bias + a.residual;
+    const int left = rows_of(w, &s->out) - first, row = tile * CUDA_TILE + LANE / 4;
+    const int n = tokens / 8 < 4 ? tokens / 8 : 4; /* groups of 8 tokens at a time */
+    const bool is_in[2] = {row < s->matrix.rows, row + 8 < s->matrix.rows};
+    float bias[2] = {0, 0};
+    UNROLL for (int i = 0; i < 2; i++) {
+        if (s->matrix.bias && is_in[i]) bias[i] = ((const float *)s->matrix.bias)[row + 8 * i];
+    }
+    UNROLL for (int j = 0; j < tokens / 8; j += 4) {
+        float residual[16], scale[8];
+        UNROLL for (int i = 0; i < 4 * n; i++) {
+            const int t = (j + i / 4) * 8 + LANE % 4 * 2 + i % 2, r = i % 4 / 2;
+            residual[i] = 0;
+            if (r == 0) scale[i / 4 * 2 + i % 2] = 1;
+            if (t >= left) continue;
+            if (r == 0) scale[i / 4 * 2 + i % 2] = load_float((const float *)w->scales + first + t);
+            if (s->residual.at && is_in[r]) {
+                residual[i] = load_float(row_of(&s->residual, first + t) + row + 8 * r);
+            }
+        }
+        UNROLL for (int i = 0; i < 4 * n; i++) {
+            const int t = (j + i / 4) * 8 + LANE % 4 * 2 + i % 2, r = i % 4 / 2;
+            if (t >= left || !is_in[r]) continue;
+            row_of(&s->out, first + t)[row + 8 * r] =
+                all[4 * j + i] * scale[i / 4 * 2 + i % 2] + bias[r] + residual[i];
+        }
     }
 }
 
@@ -317,10 +334,13 @@ DEVICE bool sum_parts(const cuda_world *w, const course *c, float *all, int toke
     UNROLL for (int i = 0; i < tokens / 2; i++) all[i] = 0;
     for (int block = first; block <= last; block++) {
         const float *part = part_of(w, c, block, c->tile, tokens);
-        UNROLL for (int i = 0; i < tokens / 2; i += 4) {
-            float v[4];
-            load_floats_4(v, part + (i / 4 * 32 + LANE) * 4);
-            UNROLL for (int j = 0; j < 4; j++) all[i + j] += v[j];
+        UNROLL for (int i = 0; i < tokens / 2; i += 32) {
+            const int n = tokens / 2 < 32 ? tokens / 2 : 32;
+            float v[32]; /* many loads in flight */
+            UNROLL for (int j = 0; j < n; j += 4) {
+                load_floats_4(v + j, part + ((i + j) / 4 * 32 + LANE) * 4);
+            }
+            UNROLL for (int j = 0; j < n; j++) all[i + j] += v[j];
         }
     }
     return true;
