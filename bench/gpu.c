@@ -188,6 +188,31 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* Where blocks spend a step: block 0, and the least, the middle and the most of all; then which
+ * multiprocessors multiply fastest and slowest. */
+static void print_marks(uint64_t (*marks)[CUDA_MARKS + 1], int n_blocks, double us) {
+    enum { MULTIPLY = 3, SHOWN = 6 };
+    static const char *const places[CUDA_MARKS] = {
+        "end of stage",   "barrier",         "project: input",  "project: multiply",
+        "project: meet",  "project: finish", "attend: queries", "attend: split",
+        "attend: ticket", "attend: merge"};
+    double *of = mem_array((size_t)n_blocks, sizeof *of);
+    printf("      %-18s %8s %8s %8s %8s us\n", "", "block 0", "least", "middle", "most");
+    for (int i = 0; i < CUDA_MARKS && places[i]; i++) {
+        for (int k = 0; k < n_blocks; k++) of[k] = us * (double)marks[k][i];
+        qsort(of, (size_t)n_blocks, sizeof *of, compare);
+        printf("      %-18s %8.1f %8.1f %8.1f %8.1f\n", places[i], us * (double)marks[0][i], of[0],
+               of[n_blocks / 2], of[n_blocks - 1]);
+        if (i != MULTIPLY) continue;
+        for (int k = 0; k < n_blocks; k++) {
+            const double time = us * (double)marks[k][i];
+            if (time > of[SHOWN - 1] && time < of[n_blocks - SHOWN]) continue;
+            printf("        block %3d on %3d: %8.1f\n", k, (int)marks[k][CUDA_MARKS], time);
+        }
+    }
+    mem_free(of);
+}
+
 static void print_stages(backend *b, double seconds) {
     static const char *const names[] = {
 #define OP(NAME, name, formula) #name,
@@ -199,9 +224,10 @@ static void print_stages(backend *b, double seconds) {
     uint64_t *times = mem_array((size_t)l->n_stages, sizeof *times), all = 0, of[16] = {0};
     double bytes[16] = {0};
     int n[16] = {0};
-    uint64_t marks[CUDA_MARKS];
+    const int n_blocks = cuda_of(b)->device.n_blocks;
+    uint64_t(*marks)[CUDA_MARKS + 1] = mem_array((size_t)n_blocks, sizeof *marks);
     weir_error err;
-    if (cuda_stage_times(b, times, marks, &err) != WEIR_OK) die(&err);
+    if (cuda_stage_times(b, times, marks[0], &err) != WEIR_OK) die(&err);
     for (int i = 0; i < l->n_stages; i++) {
         const cuda_stage *s = &l->stages[i];
         all += times[i];
@@ -225,14 +251,8 @@ static void print_stages(backend *b, double seconds) {
         printf("      %6d x %6d  %8.1f us  %5.2f TB/s\n", s->matrix.rows, s->matrix.cols,
                1e6 * part, 1e-12 * (double)s->matrix.tile_bytes * s->matrix.n_tiles / part);
     }
-    static const char *const places[CUDA_MARKS] = {
-        "end of stage",   "barrier",         "project: input",  "project: multiply",
-        "project: meet",  "project: finish", "attend: queries", "attend: split",
-        "attend: ticket", "attend: merge"};
-    printf("    %.3f million cycles\n", 1e-6 * (double)all);
-    for (int i = 0; i < CUDA_MARKS && places[i]; i++) {
-        printf("      %-18s %8.1f us\n", places[i], 1e6 * seconds * (double)marks[i] / (double)all);
-    }
+    print_marks(marks, n_blocks, 1e6 * seconds / (double)all);
+    mem_free(marks);
     mem_free(times);
 }
 

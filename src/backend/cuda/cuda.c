@@ -219,15 +219,15 @@ void cuda_take_times(backend *b) {
 }
 
 /* Skipped stages keep what they had before; the times are those at which stages begin. */
-weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t marks[CUDA_MARKS],
-                             weir_error *err) {
+weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t *marks, weir_error *err) {
     cuda *c = cuda_of(b);
     const size_t n = (size_t)c->layout.n_stages;
-    assert((n + 1 + CUDA_MARKS) * sizeof *out <= c->staging_bytes);
+    const size_t n_marks = (size_t)c->device.n_blocks * (CUDA_MARKS + 1);
+    assert((n + 1 + n_marks) * sizeof *out <= c->staging_bytes);
     const uint64_t *times = (const uint64_t *)(const void *)c->staging[0];
     WEIR_TRY(cuda_device_enter(&c->device, err));
     WEIR_TRY(CUDA_CALL(&c->device, read, err, c->staging[0], c->layout.times,
-                       (n + 1 + CUDA_MARKS) * sizeof *times, c->device.stream));
+                       (n + 1 + n_marks) * sizeof *times, c->device.stream));
     WEIR_TRY(CUDA_CALL(&c->device, synchronize, err, c->device.stream));
     uint64_t end = times[n];
     for (size_t i = n; i-- > 0;) {
@@ -235,7 +235,7 @@ weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t marks[CUDA_MARK
         out[i] = skipped ? 0 : end - times[i];
         if (!skipped) end = times[i];
     }
-    memcpy(marks, times + n + 1, CUDA_MARKS * sizeof *marks);
+    memcpy(marks, times + n + 1, n_marks * sizeof *marks);
     return WEIR_OK;
 }
 

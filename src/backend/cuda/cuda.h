@@ -46,10 +46,10 @@ typedef struct cuda {
 weir_status cuda_upload_weights(cuda *c, const backend_options *o, weir_error *err);
 
 /* Has whole steps take the clock at every stage from now on.  cuda_stage_times gives the cycles of
- * each stage of the last one, [layout.n_stages], and up to each mark; for bench/gpu.c. */
+ * each stage of the last one, [layout.n_stages], and of every block the cycles up to each mark and
+ * its multiprocessor, [device.n_blocks][CUDA_MARKS + 1]; for bench/gpu.c. */
 void cuda_take_times(backend *b);
-weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t marks[CUDA_MARKS],
-                             weir_error *err);
+weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t *marks, weir_error *err);
 
 /* One launch of a kernel.  It may begin, and load what no kernel writes, while the one before it
  * ends: kernels say where they wait. */

@@ -384,7 +384,8 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     w->wanted = place(l, "wanted", (size_t)p->max_wanted * sizeof(int));
     place_wide(l, device);
     w->barrier = place(l, "barrier", sizeof(unsigned));
-    l->times = place(l, "times", (2 * (size_t)p->n_ops + 2 + CUDA_MARKS) * sizeof(uint64_t));
+    const size_t times = 2 * (size_t)p->n_ops + 2 + blocks * (CUDA_MARKS + 1);
+    l->times = place(l, "times", times * sizeof(uint64_t));
     w->tickets = place(l, "tickets", blocks * sizeof(unsigned));
     const size_t partial = CUDA_HEADS * (size_t)(w->head_dim + 2) * sizeof(float);
     w->partials =

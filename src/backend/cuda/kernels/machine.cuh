@@ -102,6 +102,13 @@ DEVICE unsigned take_ticket(unsigned *p) {
     return x;
 }
 
+/* The number of this multiprocessor. */
+DEVICE u32 processor_now(void) {
+    u32 x;
+    asm volatile("mov.u32 %0, %%smid;" : "=r"(x));
+    return x;
+}
+
 /* Cycles of this multiprocessor. */
 DEVICE u64 clock_now(void) {
     return (u64)clock64();

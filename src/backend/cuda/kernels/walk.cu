@@ -102,7 +102,9 @@ KERNEL walk(PARAM cuda_world world) {
         take_mark(w, 1);
     }
     take_time(w, w->last);
-    if (w->times && BLOCK == 0 && THREAD < CUDA_MARKS) {
-        ((u64 *)w->times)[w->last + 1 + THREAD] = ((u64 *)(shared_bytes + w->shared.marks))[THREAD];
+    if (w->times && THREAD <= CUDA_MARKS) {
+        u64 *to = (u64 *)w->times + w->last + 1 + BLOCK * (CUDA_MARKS + 1);
+        const u64 *marks = (const u64 *)(shared_bytes + w->shared.marks);
+        to[THREAD] = THREAD < CUDA_MARKS ? marks[THREAD] : processor_now();
     }
 }
