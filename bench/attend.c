@@ -33,6 +33,7 @@ static const shape SHAPES[] = {
     {"1B decode f16", 32, 8, 64, 16, 4, 2048, 1, 4096, WEIR_F16},
     {"1B decode bf16", 32, 8, 64, 16, 4, 2048, 1, 4096, WEIR_BF16},
     {"1B decode int8", 32, 8, 64, 16, 4, 2048, 1, 4096, WEIR_INT8},
+    {"1B decode fp8", 32, 8, 64, 16, 4, 2048, 1, 4096, WEIR_FP8},
     {"7B decode f16", 32, 32, 128, 8, 4, 2048, 1, 4096, WEIR_F16},
     {"8B decode f16", 32, 8, 128, 16, 4, 2048, 1, 4096, WEIR_F16},
     {"1B prefill 512 f16", 32, 8, 64, 4, 4, 2048, 512, 0, WEIR_F16},
@@ -41,6 +42,7 @@ static const shape SHAPES[] = {
     {"small chunk 256 of 1024 f16", 8, 2, 64, 4, 4, 1024, 256, 4096, WEIR_F16},
     {"small chunk 256 of 1024 f32", 8, 2, 64, 4, 4, 1024, 256, 4096, WEIR_F32},
     {"small chunk 256 of 1024 int8", 8, 2, 64, 4, 4, 1024, 256, 4096, WEIR_INT8},
+    {"small chunk 256 of 1024 fp8", 8, 2, 64, 4, 4, 1024, 256, 4096, WEIR_FP8},
     {"7B prefill 256 full f16", 32, 32, 128, 2, 4, 2048, 256, 4096, WEIR_F16},
 };
 

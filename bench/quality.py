@@ -208,7 +208,7 @@ def windows(bench):
 def kv_types(bench):
     streaming_runs(bench, "kv", [(kind, "streaming" if kind == "f16" else f"kv_{kind}",
                                   ["--kv-type", kind], None)
-                                 for kind in ("f32", "f16", "bf16", "int8")])
+                                 for kind in ("f32", "f16", "bf16", "int8", "fp8")])
 
 
 def sixteen_bit(bench):

@@ -21,7 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { N_KINDS = 8, N_ENGINES = 2, WINDOW = 12, MAX_FILE = 1 << 16, STEPS = 40, CHANGE = 11 };
+enum { N_KINDS = 8, N_ENGINES = 3, WINDOW = 12, MAX_FILE = 1 << 16, STEPS = 40, CHANGE = 11 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -47,7 +47,7 @@ static sound_file files[N_KINDS] = {
     {.options = {.sampling = SAMPLING, .mode = WEIR_RECOMPUTE, .sinks = 2}, .tokens = 20},
     {.options = {.sampling = SAMPLING, .mode = WEIR_DENSE}, .tokens = 5, .is_replying = true},
     {.options = {.sampling = SAMPLING, .mode = WEIR_WINDOW}, .tokens = 40},
-    {.options = {.sampling = SAMPLING, .start = (uint64_t)1 << 40}, .tokens = 3},
+    {.options = {.sampling = SAMPLING, .start = (uint64_t)1 << 40}, .engine = 2, .tokens = 30},
     {.options = {.sampling = SAMPLING}, .engine = 1, .tokens = 70, .is_pinning = true},
 };
 static weir_engine *engines[N_ENGINES];
@@ -94,13 +94,14 @@ static void make_file(sound_file *f) {
 }
 
 static void start(void) {
+    static const weir_type types[N_ENGINES] = {WEIR_F16, WEIR_INT8, WEIR_FP8};
     for (int i = 0; i < N_ENGINES; i++) {
         const weir_engine_options o = {.threads = 1,
                                        .sessions = 2,
                                        .window = WINDOW,
                                        .max_sinks = 6,
                                        .chunk = 4,
-                                       .kv_type = i ? WEIR_INT8 : WEIR_F16};
+                                       .kv_type = types[i]};
         weir_error err = {0};
         if (weir_engine_open(&engines[i], SOURCE_DIR "/fuzz/model", &o, &err) != WEIR_OK) {
             must(false, err.message);

@@ -92,6 +92,7 @@ typedef enum weir_type {
     WEIR_INT8, /* KV only: one scale per head and token; pinned tokens stay 16 bit */
     WEIR_Q8,   /* weights only: 8 bit, groups of 32 with one scale                 */
     WEIR_Q4,   /* weights only: 4 bit, groups of 32 with one scale                 */
+    WEIR_FP8,  /* KV only: e4m3, otherwise as INT8                                 */
 } weir_type;
 
 typedef enum weir_mode {
@@ -119,7 +120,7 @@ typedef struct weir_engine_options {
     int window;               /* W; 0: the model's trained context, at most 4096               */
     int max_sinks;            /* most tokens a session can pin; 0: a quarter of the window     */
     int chunk;                /* most tokens of one step; 0: 256                               */
-    weir_type kv_type;        /* DEFAULT (f16), F32, F16, BF16, INT8                           */
+    weir_type kv_type;        /* DEFAULT (f16), F32, F16, BF16, INT8, FP8                      */
     weir_type weights;        /* DEFAULT (as stored), Q8, Q4: repack 16- and 32-bit weights    */
     weir_progress progress;   /* called while weights load and prompts are read; may be NULL   */
     void *progress_user;

@@ -17,7 +17,8 @@ enum { ALIGN = 64, MAX_HEAD_DIM = 1024 };
 size_t kv_type_bytes(weir_type type) {
     switch (type) {
     case WEIR_F32: return 4;
-    case WEIR_INT8: return 1;
+    case WEIR_INT8:
+    case WEIR_FP8: return 1;
     case WEIR_TYPE_DEFAULT:
     case WEIR_F16:
     case WEIR_BF16:
@@ -33,7 +34,7 @@ static size_t aligned(size_t bytes) {
 }
 
 weir_status kv_init(kv_store *kv, const kv_shape *s, bool allocate, weir_error *err) {
-    *kv = (kv_store){.shape = *s, .pin_type = s->type == WEIR_INT8 ? WEIR_F16 : s->type};
+    *kv = (kv_store){.shape = *s, .pin_type = kv_is_scaled(s->type) ? WEIR_F16 : s->type};
     if (s->head_dim > MAX_HEAD_DIM) {
         return weir_fail(err, WEIR_ERR_MODEL, "heads of %d features, at most %d", s->head_dim,
                          MAX_HEAD_DIM);
@@ -45,7 +46,7 @@ weir_status kv_init(kv_store *kv, const kv_shape *s, bool allocate, weir_error *
     kv->ring_at = size_mul(kv->pin_head_bytes, heads);
     kv->scale_at = size_add(kv->ring_at, size_mul(kv->ring_head_bytes, heads));
     const size_t scales =
-        s->type == WEIR_INT8 ? size_mul(size_mul((size_t)s->ring, sizeof(float)), heads) : 0;
+        kv_is_scaled(s->type) ? size_mul(size_mul((size_t)s->ring, sizeof(float)), heads) : 0;
     kv->layer_bytes = aligned(size_add(kv->scale_at, scales));
     kv->slot_bytes = size_mul(kv->layer_bytes, (size_t)s->n_layers);
     kv->bytes = size_mul(kv->slot_bytes, (size_t)s->slots);
@@ -66,7 +67,15 @@ void kv_clear(kv_store *kv) {
 
 /* ---- rows */
 
-/* Row `row` of rows of n elements; scale is INT8's. */
+float kv_row_scale(weir_type type, const float *x, int n, float *scale) {
+    const float top = type == WEIR_INT8 ? 127 : 448;
+    float most = 0;
+    for (int i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
+    *scale = most / top;
+    return most > 0x1p-100f ? top / most : 0; /* of less than that the inverse could overflow */
+}
+
+/* Row `row` of rows of n elements; scale is INT8's and FP8's. */
 static void put(weir_type type, void *rows, int row, int n, const float *x, float *scale) {
     const size_t at = (size_t)row * (size_t)n;
     if (type == WEIR_F32) {
@@ -76,11 +85,12 @@ static void put(weir_type type, void *rows, int row, int n, const float *x, floa
         for (int i = 0; i < n; i++) y[i] = float_to_bf16(x[i]);
     } else if (type == WEIR_INT8) {
         int8_t *y = (int8_t *)rows + at;
-        float most = 0;
-        for (int i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
-        *scale = most / 127;
-        const float inverse = most > 0 ? 127 / most : 0;
+        const float inverse = kv_row_scale(type, x, n, scale);
         for (int i = 0; i < n; i++) y[i] = (int8_t)lrintf(x[i] * inverse);
+    } else if (type == WEIR_FP8) {
+        uint8_t *y = (uint8_t *)rows + at;
+        const float inverse = kv_row_scale(type, x, n, scale);
+        for (int i = 0; i < n; i++) y[i] = float_to_e4m3(x[i] * inverse);
     } else {
         uint16_t *y = (uint16_t *)rows + at;
         for (int i = 0; i < n; i++) y[i] = float_to_f16(x[i]);
@@ -97,6 +107,9 @@ static void get(weir_type type, const void *rows, int row, int n, float *x, floa
     } else if (type == WEIR_INT8) {
         const int8_t *y = (const int8_t *)rows + at;
         for (int i = 0; i < n; i++) x[i] = scale * (float)y[i];
+    } else if (type == WEIR_FP8) {
+        const uint8_t *y = (const uint8_t *)rows + at;
+        for (int i = 0; i < n; i++) x[i] = scale * e4m3_to_float(y[i]);
     } else {
         const uint16_t *y = (const uint16_t *)rows + at;
         for (int i = 0; i < n; i++) x[i] = f16_to_float(y[i]);
@@ -113,7 +126,7 @@ void kv_put_ring(const kv_store *kv, int slot, int layer, int is_v, int head, in
                  const float *x) {
     assert(row >= 0 && row < kv->shape.ring);
     float *scale =
-        kv->shape.type == WEIR_INT8 ? kv_scales(kv, slot, layer, is_v, head) + row : NULL;
+        kv_is_scaled(kv->shape.type) ? kv_scales(kv, slot, layer, is_v, head) + row : NULL;
     put(kv->shape.type, kv_ring(kv, slot, layer, is_v, head), row, kv->shape.head_dim, x, scale);
 }
 
@@ -125,7 +138,7 @@ void kv_get_pin(const kv_store *kv, int slot, int layer, int is_v, int head, int
 void kv_get_ring(const kv_store *kv, int slot, int layer, int is_v, int head, int row, float *x) {
     assert(row >= 0 && row < kv->shape.ring);
     const float scale =
-        kv->shape.type == WEIR_INT8 ? kv_scales(kv, slot, layer, is_v, head)[row] : 1;
+        kv_is_scaled(kv->shape.type) ? kv_scales(kv, slot, layer, is_v, head)[row] : 1;
     get(kv->shape.type, kv_ring(kv, slot, layer, is_v, head), row, kv->shape.head_dim, x, scale);
 }
 
@@ -157,7 +170,7 @@ void kv_pin_row(const kv_store *kv, const rope_table *rope, int slot, uint64_t p
 static size_t head_row_bytes(const kv_store *kv, bool is_pin) {
     const weir_type type = is_pin ? kv->pin_type : kv->shape.type;
     return (size_t)kv->shape.head_dim * kv_type_bytes(type) +
-           (type == WEIR_INT8 ? sizeof(float) : 0);
+           (kv_is_scaled(type) ? sizeof(float) : 0);
 }
 
 size_t kv_row_bytes(const kv_store *kv, bool is_pin) {
@@ -180,7 +193,7 @@ static void copy_row(const kv_store *kv, int slot, bool is_pin, int row, char *r
                        (size_t)row * bytes;
             memcpy(exporting ? record : at, exporting ? at : record, bytes);
             record += bytes;
-            if (type != WEIR_INT8) continue;
+            if (!kv_is_scaled(type)) continue;
             float *scale = kv_scales(kv, slot, layer, is_v, head) + row;
             memcpy(exporting ? (void *)record : (void *)scale,
                    exporting ? (const void *)scale : (const void *)record, sizeof *scale);

@@ -4,7 +4,7 @@
  *   | layer 0                  | layer 1 ...
  *   | pins: K head 0 [pins][hd], head 1 ..., V head 0 ...   16 bit (f32 when the ring is f32)
  *   | ring: K head 0 [ring][hd], head 1 ..., V head 0 ...   of `type`
- *   | scales (int8 only): K head 0 [ring], ..., V head 0 [ring] ...   f32
+ *   | scales (8 bit only): K head 0 [ring], ..., V head 0 [ring] ...   f32
  *
  * A key is stored rotated at its stream position, once; pinned keys are stored rotated at their
  * index.  The row of stream position j in the ring is j mod ring; the ring has W - S + chunk - 1
@@ -21,7 +21,7 @@
 #include "nn/rope.h"
 
 typedef struct kv_shape {
-    weir_type type; /* WEIR_F32, F16, BF16, INT8 */
+    weir_type type; /* WEIR_F32, F16, BF16, INT8, FP8 */
     int n_layers, n_kv_heads, head_dim;
     int slots, pins, ring; /* pins, ring: rows per slot and layer */
 } kv_shape;
@@ -41,6 +41,14 @@ void kv_clear(kv_store *kv);
 
 size_t kv_type_bytes(weir_type type); /* of one element */
 
+/* INT8 and FP8: one scale per head and row; pinned rows have 16 bits. */
+static inline bool kv_is_scaled(weir_type type) {
+    return type == WEIR_INT8 || type == WEIR_FP8;
+}
+
+/* The scale of a row of such a type, max|x| / 127 or / 448; returns its inverse. */
+float kv_row_scale(weir_type type, const float *x, int n, float *scale);
+
 static inline char *kv_layer(const kv_store *kv, int slot, int layer) {
     return kv->data + (size_t)slot * kv->slot_bytes + (size_t)layer * kv->layer_bytes;
 }
@@ -54,13 +62,13 @@ static inline void *kv_ring(const kv_store *kv, int slot, int layer, int is_v, i
     return kv_layer(kv, slot, layer) + kv->ring_at +
            (size_t)(is_v * kv->shape.n_kv_heads + head) * kv->ring_head_bytes;
 }
-/* -> [ring] float, INT8 only */
+/* -> [ring] float, INT8 and FP8 only */
 static inline float *kv_scales(const kv_store *kv, int slot, int layer, int is_v, int head) {
     return (float *)(void *)(kv_layer(kv, slot, layer) + kv->scale_at) +
            (size_t)(is_v * kv->shape.n_kv_heads + head) * (size_t)kv->shape.ring;
 }
 
-/* Stores / loads one row of head_dim floats; INT8: x = scale * q, scale = max|x| / 127. */
+/* Stores / loads one row of head_dim floats; INT8, FP8: x = scale * q (e4m3 for FP8). */
 void kv_put_pin(const kv_store *kv, int slot, int layer, int is_v, int head, int row,
                 const float *x);
 void kv_put_ring(const kv_store *kv, int slot, int layer, int is_v, int head, int row,

@@ -1,4 +1,7 @@
-/* half.h - float16 and bfloat16 to float and back, in portable C, round to nearest even.
+/* half.h - float16, bfloat16 and float8 to float and back, in portable C, round to nearest even.
+ *
+ * float8 is e4m3 as checkpoints and GPUs have it: bias 7, no infinities, +-448 the largest, 0x7f
+ * NaN.
  *
  * The SIMD files use the instructions instead; these are for tables, tails and the reference.
  *
@@ -47,4 +50,22 @@ static inline uint16_t float_to_f16(float x) {
     }
     const float scaled = bits_float(em) + 0.5f; /* the float adder rounds the 2^-24 steps */
     return (uint16_t)(sign | (float_bits(scaled) - 0x3f000000u));
+}
+
+static inline float e4m3_to_float(uint8_t x) {
+    const uint32_t sign = (uint32_t)(x & 0x80) << 24, em = x & 0x7fu;
+    if (em == 0x7f) return bits_float(sign | 0x7fc00000u);
+    return bits_float(sign | em << 20) * 0x1p120f; /* the bias of a float, subnormals too */
+}
+
+/* What is larger than 448 becomes 448. */
+static inline uint8_t float_to_e4m3(float x) {
+    const uint32_t u = float_bits(x), sign = u >> 24 & 0x80, em = u & 0x7fffffffu;
+    if (em > 0x7f800000u) return (uint8_t)(sign | 0x7f);
+    if (em >= 0x43e00000u) return (uint8_t)(sign | 0x7e);
+    if (em >= 0x3c800000u) {
+        return (uint8_t)(sign | ((em + 0x7ffffu + (em >> 20 & 1) - (120u << 23)) >> 20));
+    }
+    const float scaled = bits_float(em) + 0x1p14f; /* the float adder rounds the 2^-9 steps */
+    return (uint8_t)(sign | (float_bits(scaled) - 0x46800000u));
 }

@@ -82,7 +82,8 @@ static figure *add_figure(work *w, int tokens, int steps, double bytes) {
 /* Bytes of keys and values that one query reads with the window full. */
 static double kv_bytes(const weir_engine_info *i) {
     const bool is_wide = i->kv_type && strcmp(i->kv_type, "f32") == 0;
-    const bool is_narrow = i->kv_type && strcmp(i->kv_type, "int8") == 0;
+    const bool is_narrow =
+        i->kv_type && (strcmp(i->kv_type, "int8") == 0 || strcmp(i->kv_type, "fp8") == 0);
     const double row = 2.0 * i->n_layers * i->n_kv_heads *
                        (is_narrow ? i->head_dim + 4.0 : i->head_dim * (is_wide ? 4.0 : 2.0));
     return row * i->window;

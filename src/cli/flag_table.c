@@ -114,8 +114,8 @@ const flag FLAGS[] = {
      "threads of the CPU"},
     {"quantize", 0, FLAG_CHOICE, AT(quantize), "q8|q4", NULL, 0, 0, WITH_ENGINE, GROUP_MACHINE,
      "pack 16- and 32-bit weights to 8 or 4 bit while loading"},
-    {"kv-type", 0, FLAG_CHOICE, AT(kv_type), "f32|f16|bf16|int8", "f16", 0, 0, WITH_ENGINE,
-     GROUP_MACHINE, "how keys and values are stored; pinned ones stay 16 bit with int8"},
+    {"kv-type", 0, FLAG_CHOICE, AT(kv_type), "f32|f16|bf16|int8|fp8", "f16", 0, 0, WITH_ENGINE,
+     GROUP_MACHINE, "how keys and values are stored; pinned ones stay 16 bit with int8, fp8"},
     {"chunk", 0, FLAG_INT, AT(chunk), "N", "auto", 1, 1 << 20, WITH_ENGINE, GROUP_MACHINE,
      "most tokens of one step while a prompt is read"},
 

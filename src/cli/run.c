@@ -70,8 +70,8 @@ static void make_kernel_cache(char *path, size_t size) {
 
 /* Choices are 1-based, so their tables begin with what was not given. */
 bool run_open(run *r, const options *o, int sessions) {
-    static const weir_type kv_types[] = {WEIR_TYPE_DEFAULT, WEIR_F32, WEIR_F16, WEIR_BF16,
-                                         WEIR_INT8};
+    static const weir_type kv_types[] = {WEIR_TYPE_DEFAULT, WEIR_F32,  WEIR_F16,
+                                         WEIR_BF16,         WEIR_INT8, WEIR_FP8};
     static const weir_type weights[] = {WEIR_TYPE_DEFAULT, WEIR_Q8, WEIR_Q4};
     *r = (run){.o = o, .seed = run_seed(o), .progress.off = o->quiet};
     make_kernel_cache(r->kernel_cache, sizeof r->kernel_cache);

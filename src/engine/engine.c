@@ -35,10 +35,10 @@ static weir_status check_count(const char *name, int x, int least, int most, wei
 }
 
 static weir_status check_types(const weir_engine_options *o, weir_error *err) {
-    if (o->kv_type == WEIR_Q8 || o->kv_type == WEIR_Q4 || (unsigned)o->kv_type > WEIR_Q4) {
+    if (o->kv_type == WEIR_Q8 || o->kv_type == WEIR_Q4 || (unsigned)o->kv_type > WEIR_FP8) {
         return weir_fail(err, WEIR_ERR_ARGUMENT,
-                         "kv_type: keys and values are f32, f16, bf16 or "
-                         "int8");
+                         "kv_type: keys and values are f32, f16, bf16, "
+                         "int8 or fp8");
     }
     if (o->weights != WEIR_TYPE_DEFAULT && o->weights != WEIR_Q8 && o->weights != WEIR_Q4) {
         return weir_fail(err, WEIR_ERR_ARGUMENT, "weights: are kept as stored, or become q8 or q4");
@@ -270,7 +270,7 @@ weir_status engine_check_text(const weir_engine *e, weir_error *err) {
 /* ---- what it is */
 
 static const char *type_name(weir_type type) {
-    static const char *const names[] = {"default", "f32", "f16", "bf16", "int8", "q8", "q4"};
+    static const char *const names[] = {"default", "f32", "f16", "bf16", "int8", "q8", "q4", "fp8"};
     return (size_t)type < COUNT_OF(names) ? names[type] : "unknown";
 }
 
@@ -278,7 +278,7 @@ static const char *type_name(weir_type type) {
 static uint64_t window_bytes(const weir_engine *e) {
     const nn_attention *a = &e->plan->attention;
     const size_t row = (size_t)a->head_dim * kv_type_bytes(e->options.kv_type) +
-                       (e->options.kv_type == WEIR_INT8 ? sizeof(float) : 0);
+                       (kv_is_scaled(e->options.kv_type) ? sizeof(float) : 0);
     return (uint64_t)e->options.window * row * 2 * (size_t)a->n_kv_heads *
            (size_t)e->plan->n_layers;
 }

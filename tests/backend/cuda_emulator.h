@@ -158,6 +158,15 @@ DEVICE u32 bf16_of_float(float x) {
     return float_to_bf16(x);
 }
 
+DEVICE u32 f16_of_e4m3(u32 pair) {
+    const u32 low = f16_of_float(e4m3_to_float((u8)pair));
+    return low | f16_of_float(e4m3_to_float((u8)(pair >> 8))) << 16;
+}
+
+DEVICE u32 e4m3_of_float(float x) {
+    return float_to_e4m3(x);
+}
+
 DEVICE u32 bits_of_float(float x) {
     return float_bits(x);
 }

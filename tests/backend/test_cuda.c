@@ -178,7 +178,7 @@ static void every_weight_type_gives_the_reference(void **state) {
 
 static void every_store_type_gives_the_reference(void **state) {
     (void)state;
-    static const weir_type types[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_INT8};
+    static const weir_type types[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_INT8, WEIR_FP8};
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         char what[32];
         snprintf(what, sizeof what, "store %d", (int)types[i]);

@@ -273,7 +273,7 @@ static char *random_bytes(size_t n, bool finite) {
 
 static void rows_come_out_as_they_went_in_and_equal_those_of_the_cpu(void **state) {
     (void)state;
-    static const weir_type types[] = {WEIR_F16, WEIR_INT8};
+    static const weir_type types[] = {WEIR_F16, WEIR_INT8, WEIR_FP8};
     made *t = made_new(&SHAPE, 8, 2);
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         backend *b[2];

@@ -27,14 +27,14 @@ static void without_a_driver_the_reason_names_the_library(void **state) {
     assert_string_equal(err.message, "no GPU: libcuda.so.1 not found");
 }
 
-static void compile_for(const char *target, int head_dim, int kv_type) {
+static void compile_for(const char *target, int head_dim, weir_type kv_type) {
     cuda_image image;
     weir_error err = {0};
     const cuda_options o = {.target = target,
                             .formats = 0x3ff,
                             .head_dim = head_dim,
                             .kv_type = kv_type,
-                            .pin_type = kv_type == WEIR_INT8 ? WEIR_F16 : kv_type};
+                            .pin_type = kv_is_scaled(kv_type) ? WEIR_F16 : kv_type};
     if (cuda_compile(&image, &o, NULL, &err) != WEIR_OK) fail_msg("%s", err.message);
     print_message("%s, heads of %d: %zu bytes\n", target, head_dim, image.code.size);
     assert_true(image.code.size > 1000);
@@ -52,9 +52,10 @@ static void every_kernel_compiles_for_old_and_new_targets(void **state) {
     }
     char target[16];
     snprintf(target, sizeof target, "sm_%d", newest);
-    compile_for("sm_80", 64, WEIR_INT8);
+    compile_for("sm_80", 64, WEIR_FP8);
     compile_for("sm_90a", 128, WEIR_F16);
-    compile_for(target, 80, WEIR_F32);
+    compile_for("sm_90a", 64, WEIR_FP8);
+    compile_for(target, 80, WEIR_INT8);
 }
 
 static void the_target_of_a_gpu_is_named(void **state) {

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-static const weir_type types[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_INT8};
+static const weir_type types[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_INT8, WEIR_FP8};
 
 static kv_shape shape_of(weir_type type) {
     return (kv_shape){.type = type,
@@ -62,7 +62,7 @@ static void claim_head(const kv_store *kv, int slot, int layer, int is_v, int he
     assert_int_equal((uintptr_t)recent % 64, 0);
     claim(kv, user, pinned, pins * hd * kv_type_bytes(kv->pin_type));
     claim(kv, user, recent, ring * hd * kv_type_bytes(s->type));
-    if (s->type != WEIR_INT8) return;
+    if (!kv_is_scaled(s->type)) return;
     claim(kv, user, kv_scales(kv, slot, layer, is_v, head), ring * sizeof(float));
 }
 
@@ -81,7 +81,7 @@ static void rows_lie_apart_and_inside(void **state) {
 
 static void pinned_rows_keep_16_bits_at_least(void **state) {
     (void)state;
-    static const weir_type wanted[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_F16};
+    static const weir_type wanted[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_F16, WEIR_F16};
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         kv_store kv;
         const kv_shape s = shape_of(types[i]);
@@ -119,6 +119,10 @@ static void check_row(const float *got, const float *wanted, int n, weir_type ty
         if (type == WEIR_BF16) assert_true(got[i] == bf16_to_float(float_to_bf16(wanted[i])));
         /* Half a step of max / 127, and the rounding of its arithmetic. */
         if (type == WEIR_INT8) assert_true(error <= most * (0.5f / 127) * 1.0001f);
+        /* Three bits behind the first one, or half of the smallest step, 2^-9 of max / 448. */
+        if (type == WEIR_FP8) {
+            assert_true(error <= fmaxf(fabsf(wanted[i]) / 16, most / 448 / 1024) * 1.0001f);
+        }
     }
 }
 
@@ -190,8 +194,11 @@ static void put_head(const kv_store *kv, int slot, int layer, int is_v, int head
 }
 
 static void check_head(const kv_store *kv, int slot, int layer, int is_v, int head, void *user) {
-    static const float tolerance[] = {
-        [WEIR_F32] = 1e-6f, [WEIR_F16] = 2e-3f, [WEIR_BF16] = 2e-2f, [WEIR_INT8] = 2e-2f};
+    static const float tolerance[] = {[WEIR_F32] = 1e-6f,
+                                      [WEIR_F16] = 2e-3f,
+                                      [WEIR_BF16] = 2e-2f,
+                                      [WEIR_INT8] = 2e-2f,
+                                      [WEIR_FP8] = 1.3e-1f};
     const pinning *p = user;
     float got[12], wanted[12];
     kv_get_pin(kv, slot, layer, is_v, head, p->pin, got);
@@ -210,11 +217,14 @@ static void a_pinned_key_is_what_it_would_be_at_its_index(void **state) {
                                          ((uint64_t)1 << 62) + 1};
     for (size_t i = 0; i < COUNT_OF(types) * COUNT_OF(ropes) * COUNT_OF(positions); i++) {
         rope_table rope;
-        assert_true(rope_make(&rope, &ropes[i / 4 % COUNT_OF(ropes)]));
+        assert_true(rope_make(&rope, &ropes[i / COUNT_OF(types) % COUNT_OF(ropes)]));
         static pinning p;
-        p = (pinning){.rope = &rope, .rng = {i}, .pos = positions[i / 16], .pin = (int)(i % 5)};
+        p = (pinning){.rope = &rope,
+                      .rng = {i},
+                      .pos = positions[i / COUNT_OF(types) / COUNT_OF(ropes)],
+                      .pin = (int)(i % 5)};
         kv_store kv;
-        open_store(&kv, types[i % 4]);
+        open_store(&kv, types[i % COUNT_OF(types)]);
         for_each_head(&kv, put_head, &p);
         kv_pin_row(&kv, &rope, 1, p.pos, p.pin);
         for_each_head(&kv, check_head, &p);

@@ -41,7 +41,7 @@ static void options_that_cannot_be_are_refused_with_their_bounds(void **state) {
         {{.threads = -1}, "threads: is -1, wanted 0 to 1024"},
         {{.window = 16, .max_sinks = 16}, "max_sinks: is 16, wanted 0 to 15"},
         {{.max_sinks = -1}, "max_sinks: is -1, wanted 0 to "},
-        {{.kv_type = WEIR_Q4}, "kv_type: keys and values are f32, f16, bf16 or int8"},
+        {{.kv_type = WEIR_Q4}, "kv_type: keys and values are f32, f16, bf16, int8 or fp8"},
         {{.kv_type = (weir_type)99}, "kv_type: "},
         {{.weights = WEIR_F16}, "weights: are kept as stored, or become q8 or q4"},
         {{.backend = "gpu9"}, "backend gpu9: not known; known are auto, cuda, cpu"},
@@ -166,8 +166,10 @@ static void sessions_are_as_many_as_were_asked_for(void **state) {
 static void the_costs_add_up(void **state) {
     weir_engine_options o = small();
     weir_engine_info one, two;
-    for (int type = WEIR_TYPE_DEFAULT; type <= WEIR_INT8; type++) {
-        o.kv_type = (weir_type)type;
+    static const weir_type types[] = {WEIR_TYPE_DEFAULT, WEIR_F32,  WEIR_F16,
+                                      WEIR_BF16,         WEIR_INT8, WEIR_FP8};
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        o.kv_type = types[i];
         o.sessions = 1;
         weir_engine *e = engine_of(*state, &o);
         weir_engine_get_info(e, &one);

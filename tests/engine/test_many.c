@@ -138,7 +138,7 @@ static void a_session_gets_the_same_bits_alone_and_in_a_crowd(void **state) {
     } cases[] = {
         {"cpu", WEIR_TYPE_DEFAULT, WEIR_F32},  {"cpu", WEIR_Q8, WEIR_F16},
         {"cpu", WEIR_Q4, WEIR_INT8},           {"cpu-portable", WEIR_TYPE_DEFAULT, WEIR_BF16},
-        {"ref", WEIR_TYPE_DEFAULT, WEIR_INT8},
+        {"ref", WEIR_TYPE_DEFAULT, WEIR_INT8}, {"cpu", WEIR_Q8, WEIR_FP8},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         check_crowd(*state, &(weir_engine_options){.backend = cases[i].backend,

@@ -133,7 +133,7 @@ static void check_moments(const place *p, weir_type kv_type, weir_session_option
 }
 
 static void saving_restoring_and_forking_change_nothing(void **state) {
-    static const weir_type types[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_INT8};
+    static const weir_type types[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_INT8, WEIR_FP8};
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         check_moments(*state, types[i], (weir_session_options){0});
         check_moments(*state, types[i], (weir_session_options){.policy = WEIR_EVICT_TURN});
@@ -149,9 +149,10 @@ static void pinned_tokens_come_back_too(void **state) {
     const place *p = *state;
     int32_t ids[100];
     random_ids(ids, 100, TINY_VOCAB, 78);
-    for (int type = WEIR_F32; type <= WEIR_INT8; type++) {
+    static const weir_type types[] = {WEIR_F32, WEIR_F16, WEIR_BF16, WEIR_INT8, WEIR_FP8};
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
         weir_engine_options o = small();
-        o.kv_type = (weir_type)type;
+        o.kv_type = types[i];
         weir_engine *e = engine_of(p->model, &o), *other = engine_of(p->model, &o);
         weir_session *s = session_of(e, &(weir_session_options){.policy = WEIR_EVICT_TURN});
         feed(s, ids, 50);

@@ -188,7 +188,7 @@ static void store_one(const step *t, int r, int head) {
     for (int is_v = 0; is_v < 2; is_v++) {
         char *rows = row->is_pin ? kv_pins(kv, row->slot, layer, is_v, head)
                                  : kv_ring(kv, row->slot, layer, is_v, head);
-        float *scale = type == WEIR_INT8 ? kv_scales(kv, row->slot, layer, is_v, head) + at : NULL;
+        float *scale = kv_is_scaled(type) ? kv_scales(kv, row->slot, layer, is_v, head) + at : NULL;
         t->kernels->store(type, rows + at * (size_t)hd * kv_type_bytes(type), x[is_v], hd, scale);
     }
 }
@@ -288,7 +288,7 @@ static attend_keys keys_of(const step *t, const item *m, bool is_pin, uint64_t s
         const char **piece = is_v ? k.v : k.k;
         piece[0] = rows_at + (size_t)row * k.row_bytes;
         piece[1] = rows_at;
-        if (type != WEIR_INT8) continue;
+        if (!kv_is_scaled(type)) continue;
         const float *scales = kv_scales(kv, m->slot, layer, is_v, m->kv_head);
         const float **scale = is_v ? k.v_scale : k.k_scale;
         scale[0] = scales + row;

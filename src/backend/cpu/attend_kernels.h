@@ -20,7 +20,7 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-#include "nn/rope.h"
+#include "backend/kv.h"
 
 #include <stddef.h>
 
@@ -38,7 +38,7 @@ typedef struct attend_keys { /* those of a span that any of the queries sees */
     size_t row_bytes;
     int first, last; /* key c of the span, first <= c < last <= ATTEND_SPAN */
     /* The keys lie in one or two pieces (the ring wraps): piece 0 is [first, wrap), piece 1 is
-     * [wrap, last).  Pointers are to a piece's first row; scales are INT8's, or NULL. */
+     * [wrap, last).  Pointers are to a piece's first row; scales are INT8's and FP8's, or NULL. */
     int wrap;
     const char *k[2], *v[2];
     const float *k_scale[2], *v_scale[2];
@@ -63,7 +63,7 @@ typedef struct attend_kernels { /* of one level */
     /* y = x of one head, rotated, times factor; pairs 0 only multiplies. */
     void (*rotate)(const rope_table *rope, float *y, const float *x, const float *cosines,
                    const float *sines, float factor, int head_dim);
-    /* Stores a row as kv_put_* does; scale is INT8's. */
+    /* Stores a row as kv_put_* does; scale is INT8's and FP8's. */
     void (*store)(weir_type type, void *row, const float *x, int n, float *scale);
     /* y = x * factor */
     void (*scale)(float *y, const float *x, float factor, int n);

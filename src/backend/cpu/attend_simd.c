@@ -35,6 +35,7 @@ WEIR_INLINE vf load(weir_type type, const char *row, int d) {
     case WEIR_F32: return vf_load((const float *)(const void *)row + d);
     case WEIR_BF16: return vf_load_bf16((const uint16_t *)(const void *)row + d);
     case WEIR_INT8: return vf_load_i8((const int8_t *)(const void *)row + d);
+    case WEIR_FP8: return vf_load_e4m3((const uint8_t *)(const void *)row + d);
     default: return vf_load_f16((const uint16_t *)(const void *)row + d);
     }
 }
@@ -44,13 +45,14 @@ WEIR_INLINE vf load_part(weir_type type, const char *row, int d, int n) {
     case WEIR_F32: return vf_load_part((const float *)(const void *)row + d, n);
     case WEIR_BF16: return vf_load_bf16_part((const uint16_t *)(const void *)row + d, n);
     case WEIR_INT8: return vf_load_i8_part((const int8_t *)(const void *)row + d, n);
+    case WEIR_FP8: return vf_load_e4m3_part((const uint8_t *)(const void *)row + d, n);
     default: return vf_load_f16_part((const uint16_t *)(const void *)row + d, n);
     }
 }
 
 /* Asks for the line that feature d is on, AHEAD bytes further: rows of a head lie in order. */
 WEIR_INLINE void look_ahead(weir_type type, const char *row, int d) {
-    const int bytes = type == WEIR_F32 ? 4 : type == WEIR_INT8 ? 1 : 2;
+    const int bytes = type == WEIR_F32 ? 4 : type == WEIR_INT8 || type == WEIR_FP8 ? 1 : 2;
     if (d * bytes % 64 == 0) WEIR_PREFETCH(row + d * bytes + AHEAD);
 }
 
@@ -110,8 +112,9 @@ static void soften(const attend_queries *q, int i, const attend_keys *k, float *
 
 /* s[c] *= scale of key c, for the keys of both pieces. */
 static void scale_keys(const attend_keys *k, const float *const scales[2], float *s) {
-    for (int c = k->first; c < k->wrap; c++) s[c] *= scales[0][c - k->first];
-    for (int c = k->wrap; c < k->last; c++) s[c] *= scales[1][c - k->wrap];
+    const float unit = k->type == WEIR_FP8 ? 256 : 1; /* what vf_load_e4m3 leaves out */
+    for (int c = k->first; c < k->wrap; c++) s[c] *= unit * scales[0][c - k->first];
+    for (int c = k->wrap; c < k->last; c++) s[c] *= unit * scales[1][c - k->wrap];
 }
 
 /* ---- few queries: keys and values as they lie */
@@ -234,6 +237,7 @@ static void few(const attend_queries *q, const attend_keys *k, float *scratch) {
     case WEIR_F32: few_of(WEIR_F32, q, k, scratch); break;
     case WEIR_BF16: few_of(WEIR_BF16, q, k, scratch); break;
     case WEIR_INT8: few_of(WEIR_INT8, q, k, scratch); break;
+    case WEIR_FP8: few_of(WEIR_FP8, q, k, scratch); break;
     default: few_of(WEIR_F16, q, k, scratch); break;
     }
 }
@@ -379,6 +383,7 @@ static void many(const attend_queries *q, const attend_keys *k, float *scratch) 
     case WEIR_F32: many_of(WEIR_F32, q, k, scratch); break;
     case WEIR_BF16: many_of(WEIR_BF16, q, k, scratch); break;
     case WEIR_INT8: many_of(WEIR_INT8, q, k, scratch); break;
+    case WEIR_FP8: many_of(WEIR_FP8, q, k, scratch); break;
     default: many_of(WEIR_F16, q, k, scratch); break;
     }
 }
@@ -433,11 +438,10 @@ static void store(weir_type type, void *row, const float *x, int n, float *scale
         memcpy(row, x, (size_t)n * sizeof *x);
         return;
     }
-    if (type == WEIR_INT8) {
-        float most = 0;
-        for (int i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
-        *scale_out = most / 127;
-        factor = most > 0 ? 127 / most : 0;
+    if (kv_is_scaled(type)) factor = kv_row_scale(type, x, n, scale_out);
+    if (type == WEIR_FP8) {
+        for (int i = 0; i < n; i++) ((uint8_t *)row)[i] = float_to_e4m3(x[i] * factor);
+        return;
     }
     for (int i = 0; i < n; i += VF_WIDTH) {
         const int count = MIN_OF(VF_WIDTH, n - i);

@@ -141,6 +141,10 @@ WEIR_INLINE vf vf_load_i8(const int8_t *p) {
     const __m128i x = _mm_loadl_epi64((const __m128i *)(const void *)p);
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x));
 }
+WEIR_INLINE vf vf_load_e4m3(const uint8_t *p) { /* sign, exponent, fraction where f16 has them */
+    const __m128i x = _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    return _mm256_cvtph_ps(_mm_and_si128(_mm_slli_epi16(x, 7), _mm_set1_epi16((short)0xbfff)));
+}
 WEIR_INLINE vf vf_load_f16_part(const uint16_t *p, int n) {
     uint16_t part[8] = {0};
     memcpy(part, p, (size_t)n * sizeof *p);
@@ -155,6 +159,11 @@ WEIR_INLINE vf vf_load_i8_part(const int8_t *p, int n) {
     int8_t part[8] = {0};
     memcpy(part, p, (size_t)n);
     return vf_load_i8(part);
+}
+WEIR_INLINE vf vf_load_e4m3_part(const uint8_t *p, int n) {
+    uint8_t part[8] = {0};
+    memcpy(part, p, (size_t)n);
+    return vf_load_e4m3(part);
 }
 
 WEIR_INLINE void vf_store_f16(uint16_t *p, vf x) {

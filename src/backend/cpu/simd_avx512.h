@@ -152,6 +152,16 @@ WEIR_INLINE vf vf_load_i8(const int8_t *p) {
 WEIR_INLINE vf vf_load_i8_part(const int8_t *p, int n) {
     return vf_of_i8(_mm_maskz_loadu_epi8(vf_first(n), p));
 }
+WEIR_INLINE vf vf_of_e4m3(__m128i x) { /* sign, exponent, fraction where f16 has them */
+    const __m256i h = _mm256_slli_epi16(_mm256_cvtepi8_epi16(x), 7);
+    return _mm512_cvtph_ps(_mm256_and_si256(h, _mm256_set1_epi16((short)0xbfff)));
+}
+WEIR_INLINE vf vf_load_e4m3(const uint8_t *p) {
+    return vf_of_e4m3(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+WEIR_INLINE vf vf_load_e4m3_part(const uint8_t *p, int n) {
+    return vf_of_e4m3(_mm_maskz_loadu_epi8(vf_first(n), p));
+}
 
 WEIR_INLINE void vf_store_f16(uint16_t *p, vf x) {
     _mm256_storeu_si256((__m256i *)(void *)p,

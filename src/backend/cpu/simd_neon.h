@@ -117,6 +117,13 @@ WEIR_INLINE vf vf_load_i8(const int8_t *p) {
     const int8x8_t x = vreinterpret_s8_s32(vdup_n_s32(four));
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(x))));
 }
+WEIR_INLINE vf vf_load_e4m3(const uint8_t *p) { /* sign, exponent, fraction where f16 has them */
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    const int16x4_t x = vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four))));
+    const uint16x4_t h = vand_u16(vreinterpret_u16_s16(vshl_n_s16(x, 7)), vdup_n_u16(0xbfff));
+    return vcvt_f32_f16(vreinterpret_f16_u16(h));
+}
 WEIR_INLINE vf vf_load_f16_part(const uint16_t *p, int n) {
     uint16_t part[4] = {0};
     memcpy(part, p, (size_t)n * sizeof *p);
@@ -131,6 +138,11 @@ WEIR_INLINE vf vf_load_i8_part(const int8_t *p, int n) {
     int8_t part[4] = {0};
     memcpy(part, p, (size_t)n);
     return vf_load_i8(part);
+}
+WEIR_INLINE vf vf_load_e4m3_part(const uint8_t *p, int n) {
+    uint8_t part[4] = {0};
+    memcpy(part, p, (size_t)n);
+    return vf_load_e4m3(part);
 }
 
 WEIR_INLINE void vf_store_f16(uint16_t *p, vf x) {

@@ -118,6 +118,9 @@ WEIR_INLINE vf vf_load_bf16_part(const uint16_t *p, int n) {
 WEIR_INLINE vf vf_load_i8_part(const int8_t *p, int n) {
     VF_LANES(i < n ? (float)p[i] : 0);
 }
+WEIR_INLINE vf vf_load_e4m3_part(const uint8_t *p, int n) {
+    VF_LANES(i < n ? e4m3_to_float(p[i]) * 0x1p-8f : 0);
+}
 WEIR_INLINE vf vf_load_f16(const uint16_t *p) {
     return vf_load_f16_part(p, 4);
 }
@@ -126,6 +129,9 @@ WEIR_INLINE vf vf_load_bf16(const uint16_t *p) {
 }
 WEIR_INLINE vf vf_load_i8(const int8_t *p) {
     return vf_load_i8_part(p, 4);
+}
+WEIR_INLINE vf vf_load_e4m3(const uint8_t *p) {
+    return vf_load_e4m3_part(p, 4);
 }
 
 WEIR_INLINE void vf_store_f16(uint16_t *p, vf x) {

@@ -14,7 +14,8 @@
 enum { ALIGN = 256, RECORD_BYTES = 8 << 20, MIN_SLOTS = 2, GOOD_SLOTS = 5, MAX_SLOTS = 16 };
 
 _Static_assert((int)CUDA_KV_F32 == (int)WEIR_F32 && (int)CUDA_KV_F16 == (int)WEIR_F16 &&
-                   (int)CUDA_KV_BF16 == (int)WEIR_BF16 && (int)CUDA_KV_INT8 == (int)WEIR_INT8,
+                   (int)CUDA_KV_BF16 == (int)WEIR_BF16 && (int)CUDA_KV_INT8 == (int)WEIR_INT8 &&
+                   (int)CUDA_KV_FP8 == (int)WEIR_FP8,
                "types of stage.h and weir.h");
 _Static_assert((int)CUDA_SILU == (int)NN_SILU && (int)CUDA_GELU == (int)NN_GELU &&
                    (int)CUDA_GELU_TANH == (int)NN_GELU_TANH && (int)CUDA_RELU == (int)NN_RELU,

@@ -48,7 +48,7 @@ typedef enum cuda_format {
 enum { CUDA_PHASES = NN_N_OPS, CUDA_STORE };
 
 /* weir_type and nn_act and plan_prologue by their numbers; layout.c asserts that they agree. */
-enum { CUDA_KV_F32 = 1, CUDA_KV_F16, CUDA_KV_BF16, CUDA_KV_INT8 };
+enum { CUDA_KV_F32 = 1, CUDA_KV_F16, CUDA_KV_BF16, CUDA_KV_INT8, CUDA_KV_FP8 = 7 };
 enum { CUDA_SILU, CUDA_GELU, CUDA_GELU_TANH, CUDA_RELU };
 enum { CUDA_PLAIN, CUDA_NORM, CUDA_GATE, CUDA_ACT };
 

@@ -158,7 +158,7 @@ DEVICE int lane_of(int u, int h) {
 }
 
 DEVICE float key_scale(const store_rows *rows, int at) {
-    return rows->type == CUDA_KV_INT8 ? load_float(rows->scales + at) : 1.0f;
+    return store_is_scaled(rows->type) ? load_float(rows->scales + at) : 1.0f;
 }
 
 /* Up to KEYS keys; i: the first one's index in the run. */

@@ -160,6 +160,33 @@ DEVICE u32 bf16_of_float(float x) {
     return half;
 }
 
+/* Two e4m3 as two f16: exact. */
+DEVICE u32 f16_of_e4m3(u32 pair) {
+    u32 out;
+#if __CUDA_ARCH__ >= 890
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(out) : "h"((u16)pair));
+#else /* sign, exponent and fraction go where f16 has them; the biases differ by 8 */
+    const u32 x = __byte_perm(pair, 0, 0x1404), both = (x & 0x80008000u) | (x & 0x7f007f00u) >> 1;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(both), "r"(0x5c005c00u));
+#endif
+    return out;
+}
+
+/* To nearest even; what is larger than 448 becomes 448. */
+DEVICE u32 e4m3_of_float(float x) {
+#if __CUDA_ARCH__ >= 890
+    u16 pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(0.0f), "f"(x));
+    return pair;
+#else /* as half.h */
+    const u32 u = __float_as_uint(x), sign = u >> 24 & 0x80, em = u & 0x7fffffffu;
+    if (em > 0x7f800000u) return sign | 0x7f;
+    if (em >= 0x43e00000u) return sign | 0x7e;
+    if (em >= 0x3c800000u) return sign | (em + 0x7ffffu + (em >> 20 & 1) - (120u << 23)) >> 20;
+    return sign | (__float_as_uint(__uint_as_float(em) + 16384.0f) - 0x46800000u);
+#endif
+}
+
 DEVICE u32 bits_of_float(float x) {
     return __float_as_uint(x);
 }

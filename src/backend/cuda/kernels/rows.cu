@@ -1,9 +1,9 @@
 /* rows.cu - rows of the device's store: out to a snapshot, in from one, and into the pins.
  *
  * A record holds one row of all layers as kv_export_row writes it: for each layer, for each part
- * (K heads, then V heads), head_dim elements, then INT8's scale.  Blocks take (row, layer, part)
- * in turn.  As fast as the copy of the bytes; not part of a step.
- * CPU twin: kv.c.  Test: tests/backend/test_cuda_store.c.
+ * (K heads, then V heads), head_dim elements, then INT8's or FP8's scale.  Blocks take (row, layer,
+ * part) in turn.  As fast as the copy of the bytes; not part of a step. CPU twin: kv.c.  Test:
+ * tests/backend/test_cuda_store.c.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef WEIR_EMULATED
@@ -27,7 +27,7 @@ KERNEL copy_rows(PARAM cuda_world world, PARAM cuda_copy copy) {
     const int parts = 2 * w->n_kv_heads, units = copy.n * w->n_layers * parts;
     const int type = copy.is_pin ? w->pin_type : w->kv_type;
     const int bytes = w->head_dim * store_type_bytes(type);
-    const int record = bytes + (type == CUDA_KV_INT8 ? 4 : 0);
+    const int record = bytes + (store_is_scaled(type) ? 4 : 0);
     for (int i = BLOCK * N_WARPS + WARP; i < units; i += N_BLOCKS * N_WARPS) {
         const int part = i % parts, layer = i / parts % w->n_layers, n = i / parts / w->n_layers;
         const store_rows rows =
@@ -37,7 +37,7 @@ KERNEL copy_rows(PARAM cuda_world world, PARAM cuda_copy copy) {
         char *stored = rows.at + (u64)row * (u64)bytes;
         char *flat = (char *)copy.record + (u64)i * (u64)record;
         copy_bytes(copy.exporting ? flat : stored, copy.exporting ? stored : flat, bytes);
-        if (type != CUDA_KV_INT8) continue;
+        if (!store_is_scaled(type)) continue;
         char *scale = (char *)(rows.scales + row);
         copy_bytes(copy.exporting ? flat + bytes : scale, copy.exporting ? scale : flat + bytes, 4);
     }
@@ -49,7 +49,7 @@ DEVICE float stored_at(const store_rows *s, u64 row, int hd, int d) {
     u32 raw[2];
     load_pair(s, row * (u64)hd, d / 2, raw);
     read_pair(s->type, raw, pair);
-    return pair[d % 2] * (s->type == CUDA_KV_INT8 ? s->scales[row] : 1.0f);
+    return pair[d % 2] * (store_is_scaled(s->type) ? s->scales[row] : 1.0f);
 }
 
 /* From phase pos to phase pin is a turn by pin - pos; the magnitude is in the key already. */

@@ -1,7 +1,8 @@
 /* store.cuh - keys and values of the sessions on the device, laid out as kv.h draws it.
  *
- * Elements come in pairs, so that a lane loads at least two bytes; head_dim is even.  INT8 has a
- * scale for each head and row: x = scale * q, scale = max |x| / 127, as kv.c makes it.
+ * Elements come in pairs, so that a lane loads at least two bytes; head_dim is even.  INT8 and
+ * FP8 have a scale for each head and row: x = scale * q, scale = max |x| / 127 or 448, as kv.c
+ * makes it.
  *
  * CPU twin: kv.c.  Test: tests/backend/test_cuda_attend.c.
  *
@@ -17,12 +18,16 @@
 
 typedef struct store_rows { /* rows of one head: keys or values, pins or ring */
     char *at;               /* [..][head_dim] of type */
-    float *scales;          /* [..], INT8 */
+    float *scales;          /* [..], INT8 and FP8 */
     int type;
 } store_rows;
 
+DEVICE bool store_is_scaled(int type) {
+    return type == CUDA_KV_INT8 || type == CUDA_KV_FP8;
+}
+
 DEVICE int store_type_bytes(int type) {
-    return type == CUDA_KV_F32 ? 4 : type == CUDA_KV_INT8 ? 1 : 2;
+    return type == CUDA_KV_F32 ? 4 : store_is_scaled(type) ? 1 : 2;
 }
 
 DEVICE store_rows store_of(const cuda_world *w, int slot, int layer, bool is_pin, int is_v,
@@ -43,14 +48,14 @@ DEVICE void load_pair(const store_rows *s, u64 row_at, int i, u32 raw[2]) {
     raw[1] = 0;
     if (s->type == CUDA_KV_F32) {
         load_8(raw, s->at + at * 4);
-    } else if (s->type == CUDA_KV_INT8) {
+    } else if (store_is_scaled(s->type)) {
         raw[0] = *(const u16 *)(s->at + at);
     } else {
         raw[0] = *(const u32 *)(s->at + at * 2);
     }
 }
 
-/* The two numbers of a pair, before INT8's scale. */
+/* The two numbers of a pair, before their scale. */
 DEVICE void read_pair(int type, const u32 raw[2], float out[2]) {
     const u32 low = raw[0] & 0xffff, high = raw[0] >> 16;
     if (type == CUDA_KV_F32) {
@@ -59,6 +64,10 @@ DEVICE void read_pair(int type, const u32 raw[2], float out[2]) {
     } else if (type == CUDA_KV_INT8) {
         out[0] = (float)(s8)(raw[0] & 255);
         out[1] = (float)(s8)(raw[0] >> 8 & 255);
+    } else if (type == CUDA_KV_FP8) {
+        const u32 both = f16_of_e4m3(low);
+        out[0] = float_of_f16(both & 0xffff);
+        out[1] = float_of_f16(both >> 16);
     } else {
         out[0] = type == CUDA_KV_BF16 ? float_of_bf16(low) : float_of_f16(low);
         out[1] = type == CUDA_KV_BF16 ? float_of_bf16(high) : float_of_f16(high);
@@ -70,6 +79,8 @@ DEVICE void store_put(const store_rows *s, u64 at, float x, float inverse) {
         ((float *)s->at)[at] = x;
     } else if (s->type == CUDA_KV_INT8) {
         ((s8 *)s->at)[at] = (s8)rintf(x * inverse);
+    } else if (s->type == CUDA_KV_FP8) {
+        ((u8 *)s->at)[at] = (u8)e4m3_of_float(x * inverse);
     } else {
         ((u16 *)s->at)[at] = (u16)(s->type == CUDA_KV_BF16 ? bf16_of_float(x) : f16_of_float(x));
     }
@@ -94,16 +105,17 @@ DEVICE float rotated(const cuda_world *w, const float *x, int d, const float *co
 DEVICE void store_head(const cuda_world *w, const store_rows *to, int at, const float *x,
                        const float *cosines, const float *sines) {
     const int hd = WEIR_HEAD_DIM(w);
+    const float top = to->type == CUDA_KV_INT8 ? 127 : 448;
     float most = 0;
-    if (to->type == CUDA_KV_INT8) {
+    if (store_is_scaled(to->type)) {
         for (int d = LANE; d < hd; d += 32) {
             const float v = cosines ? rotated(w, x, d, cosines, sines) : load_float(x + d);
             most = fmaxf(most, fabsf(v));
         }
         most = warp_max(most);
-        if (LANE == 0) to->scales[at] = most / 127;
+        if (LANE == 0) to->scales[at] = most / top;
     }
-    const float inverse = most > 0 ? 127 / most : 0;
+    const float inverse = most > 0x1p-100f ? top / most : 0;
     UNROLL_4 for (int d = LANE; d < hd; d += 32) {
         const float v = cosines ? rotated(w, x, d, cosines, sines) : load_float(x + d);
         store_put(to, (u64)at * (u64)hd + (u64)d, v, inverse);
