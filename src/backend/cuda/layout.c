@@ -282,6 +282,11 @@ static int wide_slot(const cuda_layout *l) {
     return most;
 }
 
+int cuda_prepare_bytes(const cuda_matrix *m) {
+    const int depth = m->n_blocks * m->block_span, span = CUDA_WIDE_SPAN(m->format);
+    return ((depth + span - 1) / span * span + 32) * (int)sizeof(float);
+}
+
 /* Four stages of inputs, or what fits beside rings of two slots; what is left goes to the rings. */
 static void arrange_wide(cuda_layout *l, const cuda_device *device) {
     enum { THREADS = 384, MIN_STAGES = 2, MAX_STAGES = 4, GATES = 2048, MOST_TOKENS = 128 };
@@ -302,7 +307,7 @@ static void arrange_wide(cuda_layout *l, const cuda_device *device) {
         w->slots = w->n_stages * stage;
         w->gates = w->slots + w->n_slots * ring;
         w->bytes = w->gates + GATES;
-        w->prepare_bytes = (int)l->wide_depth * (int)sizeof(float) + 128;
+        w->prepare_bytes = (int)(l->wide_depth + 32) * (int)sizeof(float);
     }
 }
 

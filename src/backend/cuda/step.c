@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum {
-    PREPARERS = 4,      /* blocks of `prepare` on a multiprocessor */
+    PREPARERS = 8,      /* blocks of `prepare` on a multiprocessor, at most */
     EARLY_ATTRIBUTE = 6 /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
 };
 
@@ -125,7 +125,9 @@ static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error 
     w->last = i + 1;
     w->wide = c->layout.wide[width];
     assert(w->image && w->wide.tokens > 0);
-    WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, PREPARERS * c->device.n_blocks), c->n_threads,
+    w->wide.prepare_bytes = cuda_prepare_bytes(&c->layout.stages[i].matrix);
+    const int each = MIN_OF(PREPARERS, c->device.shared_bytes / w->wide.prepare_bytes);
+    WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, each * c->device.n_blocks), c->n_threads,
                          w->wide.prepare_bytes, arguments, err));
     return cuda_launch(c, c->wide[width], c->device.n_blocks, c->layout.wide_threads, w->wide.bytes,
                        arguments, err);
