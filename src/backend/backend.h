@@ -6,6 +6,9 @@
  *     b->api->step(b, &batch, err);     runs the plan once
  *     b->api->logits(b, i)              [vocab] of the i-th wanted row
  *
+ * A back end that can draw takes a step with draws and returns at once: the next one may be made of
+ * tokens that nobody but the device has seen (BATCH_DRAWN), so that the device never waits.
+ *
  * A batch is n rows (tokens) of any sessions.  Everything a kernel must know about streaming is in
  * the row: where the token stands in the stream, how many pinned and recent rows it sees.  What a
  * row gets does not depend on the other rows of other slots, bit for bit; on cuda it does on how
@@ -32,7 +35,7 @@
  *
  * For ALiBi the distance to a pinned row s is p - s, to a recent one pos - j. */
 typedef struct batch_row {
-    int32_t token;
+    int32_t token; /* BATCH_DRAWN: the one last drawn for this slot */
     int slot;
     uint64_t pos; /* stream position */
     uint32_t p;   /* index in the cache: pins + recent - 1; a pinned row: its pin */
@@ -40,6 +43,18 @@ typedef struct batch_row {
     int recent;   /* recent rows it sees, itself included; a pinned row: 0 */
     bool is_pin;
 } batch_row;
+
+enum { BATCH_DRAWN = -1, BATCH_RECENT = 1024, BATCH_BIASES = 256 };
+
+/* How the token behind a wanted row is chosen on the device: as engine/sampler.c would, to the bit.
+ * Of the options those of the loop, the stops and typical_p do not count. */
+typedef struct batch_draw {
+    const weir_sampling *how; /* at most BATCH_BIASES; NULL: nothing is drawn */
+    double uniform;           /* from [0, 1); unused when greedy */
+    const int32_t *recent;    /* [n_recent] what penalties look back on; BATCH_DRAWN as in a row;
+                                 what is no token counts for nothing */
+    int n_recent;             /* at most BATCH_RECENT; 0 without penalties */
+} batch_draw;
 
 typedef struct batch_group { /* consecutive rows of one slot, positions ascending */
     int slot, first, n;
@@ -49,6 +64,7 @@ typedef struct batch {
     const batch_row *rows;     /* [n] */
     const batch_group *groups; /* [n_groups], covering all rows */
     const int *wanted;         /* [n_wanted] rows whose logits are computed, ascending */
+    const batch_draw *draws;   /* [n_wanted]; NULL: none */
     int n, n_groups, n_wanted;
 } batch;
 
@@ -77,6 +93,11 @@ typedef struct backend_api { /* one const instance per back end */
     weir_status (*step)(backend *b, const batch *batch, weir_error *err);
     /* [vocab] of wanted row i of the last step, in host memory; valid until the next step. */
     const float *(*logits)(const backend *b, int i);
+    /* The tokens [n] that the step before the last `back` ones (0 or 1) drew for its wanted rows;
+     * negative: no logit was above -infinity.  NULL: this back end draws nothing. */
+    weir_status (*drawn)(backend *b, int back, int32_t *tokens, int n, weir_error *err);
+    /* After a step with draws the logits are on the device: this brings them to logits(). */
+    weir_status (*fetch)(backend *b, weir_error *err);
     const char *(*kernels)(const backend *b); /* "avx512 vnni bf16", for people */
     const char *(*weight_type)(const backend *b);
     int (*threads)(const backend *b);

@@ -1,13 +1,8 @@
 /* draw.c - integer softmax and filters by radix select; draw.h says why.
  *
- * The weight of a candidate at o octaves below the best is a product of two table entries, one for
- * the high and one for the low half of the 22 fractional bits, shifted right by the whole octaves:
- *
- *     o = | whole : 6 | high : 11 | low : 11 |     weight = coarse[high] * fine[low] >> 20 + whole
- *
- * The tables are made by square roots and multiplications, which IEEE 754 rounds in one way only.
- * No expression in this file adds to a rounded product, so a compiler that fuses multiply-adds
- * changes no bit.
+ * The weight of a candidate at o octaves below the best is a product of two table entries, as
+ * base/octave.h draws it.  Its twin on a GPU is backend/cuda/kernels/draw.cu.  No expression in
+ * this file adds to a rounded product, so a compiler that fuses multiply-adds changes no bit.
  *
  * The typical filter (Meister et al. 2022, arXiv 2202.00666) ranks by | surprisal - entropy |.  In
  * octaves, surprisal is o + c and entropy is mean(o) + c with the same c (the logarithm of the
@@ -23,9 +18,8 @@
 #include <float.h>
 #include <math.h>
 
-enum { FRACTION_BITS = 2 * DRAW_DIGIT_BITS, WHOLE_BITS = 6, MAX_WHOLE = 43, WEIGHT_BITS = 42 };
-enum { KEY_BITS = WHOLE_BITS + FRACTION_BITS };
-static const double LOG2_E = 1.4426950408889634;
+enum { FRACTION_BITS = OCTAVE_FRACTION_BITS, KEY_BITS = OCTAVE_BITS };
+enum { MAX_WHOLE = OCTAVE_MAX_WHOLE, WEIGHT_BITS = OCTAVE_WEIGHT_BITS };
 
 /* What a filter keeps: the candidates of lowest rank, the distance of their key from center, until
  * they are k or, when k is 0, have the share p of the mass. */
@@ -34,24 +28,6 @@ typedef struct ranking {
     int k;
     float p;
 } ranking;
-
-/* table[i] = 2^(31 - i / 2^places).  Each set bit of i is a factor, 2^(-1 / 2^place), made by as
- * many square roots as its place behind the binary point. */
-static void fill_table(uint32_t *table, int places) {
-    double factor[DRAW_DIGIT_BITS]; /* of bit 0, 1, ... */
-    double root = 0.5;
-    for (int place = 1; place <= places; place++) {
-        root = sqrt(root);
-        if (places - place < DRAW_DIGIT_BITS) factor[places - place] = root;
-    }
-    for (int i = 0; i < DRAW_DIGITS; i++) {
-        double x = 0x1p31;
-        for (int bit = 0; bit < DRAW_DIGIT_BITS; bit++) {
-            if (i >> bit & 1) x *= factor[bit];
-        }
-        table[i] = (uint32_t)x;
-    }
-}
 
 bool draw_init(draw *d, int vocab) {
     assert(vocab > 0 && vocab <= DRAW_MAX_VOCAB);
@@ -63,8 +39,7 @@ bool draw_init(draw *d, int vocab) {
         draw_clear(d);
         return false;
     }
-    fill_table(d->coarse, DRAW_DIGIT_BITS);
-    fill_table(d->fine, FRACTION_BITS);
+    octave_tables(d->coarse, d->fine);
     return true;
 }
 
@@ -218,7 +193,7 @@ WEIR_INLINE void keep_ranked(draw *d, const ranking *r) {
 /* A NaN compares false and so ends up at the end, with weight 0. */
 void draw_weigh(draw *d, float best, float temperature) {
     assert(temperature > 0 && best >= -FLT_MAX && best <= FLT_MAX && is_whole(d));
-    const double scale = LOG2_E / (double)temperature * (1 << FRACTION_BITS);
+    const double scale = octave_scale(temperature);
     const double end = (double)((uint32_t)MAX_WHOLE << FRACTION_BITS);
     for (int i = 0; i < d->n; i++) {
         const double octaves = ((double)best - (double)d->logits[i]) * scale;

@@ -25,11 +25,12 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
+#include "base/octave.h"
 #include "base/rng.h"
 
 #include <stdbool.h>
 
-enum { DRAW_DIGIT_BITS = 11, DRAW_DIGITS = 1 << DRAW_DIGIT_BITS, DRAW_MAX_VOCAB = 1 << 20 };
+enum { DRAW_DIGIT_BITS = OCTAVE_DIGIT_BITS, DRAW_DIGITS = OCTAVE_DIGITS, DRAW_MAX_VOCAB = 1 << 20 };
 
 typedef struct draw {
     int vocab, n;                 /* n candidates are left                                     */

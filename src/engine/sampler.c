@@ -246,3 +246,28 @@ weir_status sampler_pick(sampler *s, const float *logits, int32_t *id, weir_erro
     *id = draw_filtered(d, d->logits[*id], o, &s->state.rng);
     return WEIR_OK;
 }
+
+/* ---- drawn elsewhere */
+
+_Static_assert((int)SAMPLER_RECENT <= (int)BATCH_RECENT, "a back end takes the longest list");
+
+bool sampler_can_defer(const sampler *s) {
+    const weir_sampling *o = &s->options;
+    const bool is_typical = o->temperature > 0 && o->typical_p > 0 && o->typical_p < 1;
+    return !is_typical && o->n_bias <= BATCH_BIASES;
+}
+
+batch_draw sampler_defer(const sampler *s, bool is_ahead, rng from, rng *after,
+                         int32_t recent[SAMPLER_RECENT]) {
+    const weir_sampling *o = &s->options;
+    batch_draw out = {.how = o, .recent = recent};
+    *after = from;
+    if (o->temperature > 0) out.uniform = rng_uniform(after);
+    if (!has_penalties(o)) return out;
+    if (is_ahead) recent[out.n_recent++] = BATCH_DRAWN;
+    for (uint64_t back = 0; out.n_recent < o->penalty_last && back < s->state.n_seen; back++) {
+        const int32_t id = seen(s, back); /* -1 would mean the one drawn */
+        recent[out.n_recent++] = id < 0 ? INT32_MAX : id;
+    }
+    return out;
+}

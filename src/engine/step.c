@@ -20,6 +20,7 @@
 /* ---- one step */
 
 static weir_status run(weir_engine *e, const batch *step, weir_error *err) {
+    WEIR_TRY(engine_settle(e, err));
     const weir_status status = e->backend->api->step(e->backend, step, err);
     if (status != WEIR_OK) e->is_lost = true;
     return status;
@@ -34,13 +35,34 @@ static void keep_logits(weir_session *s, const float *logits) {
     s->has_logits = true;
 }
 
-/* Notes a token in everything but the cache. */
-static void take(weir_session *s, int32_t id, bool is_generated, batch_row *row) {
-    window_push(&s->window, id, s->slot, row);
+weir_status engine_settle(weir_engine *e, weir_error *err) {
+    bool is_fetched = false;
+    for (int i = 0; i < e->options.sessions; i++) {
+        weir_session *s = e->slots[i];
+        if (!s || !s->shown) continue;
+        if (!is_fetched && e->backend->api->fetch(e->backend, err) != WEIR_OK) {
+            e->is_lost = true;
+            return WEIR_ERR_DEVICE;
+        }
+        is_fetched = true;
+        keep_logits(s, logits_of(e, s->shown - 1));
+        s->shown = 0;
+    }
+    return WEIR_OK;
+}
+
+/* Notes a token, whose row this is, in everything but window and cache. */
+static void note_token(weir_session *s, const batch_row *row, int32_t id, bool is_generated) {
     s->history[row->pos % (uint64_t)s->window.size] = id;
     if (row->is_pin) s->pinned[row->p] = id;
     sampler_accept(&s->sampler, id, is_generated);
     s->chat.last_token = id;
+}
+
+/* Notes a token in everything but the cache. */
+static void take(weir_session *s, int32_t id, bool is_generated, batch_row *row) {
+    window_push(&s->window, id, s->slot, row);
+    note_token(s, row, id, is_generated);
 }
 
 static batch empty_step(const weir_engine *e) {
@@ -63,6 +85,7 @@ static void add_tokens(batch *step, weir_session *s, const int32_t *ids, int n, 
     batch_row *rows = add_group(s->engine, step, s->slot, n, n_wanted);
     for (int i = 0; i < n; i++) take(s, ids[i], is_generated, &rows[i]);
     s->has_logits = false;
+    s->shown = 0;
 }
 
 /* Reads n tokens, at most a chunk, in one step that shows the last n_wanted of them. */
@@ -112,6 +135,15 @@ static void note(weir_session *s, int32_t id, bool is_generated) {
 
 /* ---- checks */
 
+static weir_status check_room(const weir_session *s, size_t n, weir_error *err) {
+    const uint64_t room = window_room(&s->window);
+    if (n <= room) return WEIR_OK;
+    return weir_fail(err, WEIR_ERR_FULL,
+                     "the window of %d tokens has room for %" PRIu64 " more, not %zu: dense mode "
+                     "keeps everything, streaming mode never fills up",
+                     s->window.size, room, n);
+}
+
 static weir_status check_ids(const weir_session *s, const int32_t *ids, size_t n, weir_error *err) {
     const int vocab = s->engine->plan->vocab;
     for (size_t i = 0; i < n; i++) {
@@ -119,12 +151,67 @@ static weir_status check_ids(const weir_session *s, const int32_t *ids, size_t n
         return weir_fail(err, WEIR_ERR_ARGUMENT, "token %zu: is %" PRId32 ", wanted 0 to %d", i,
                          ids[i], vocab - 1);
     }
-    const uint64_t room = window_room(&s->window);
-    if (n <= room) return WEIR_OK;
-    return weir_fail(err, WEIR_ERR_FULL,
-                     "the window of %d tokens has room for %" PRIu64 " more, not %zu: dense mode "
-                     "keeps everything, streaming mode never fills up",
-                     s->window.size, room, n);
+    return check_room(s, n, err);
+}
+
+/* ---- running ahead
+ *
+ * A back end that draws is never waited for: the step that reads a generated token draws the next
+ * one, and only when the one after that is asked for does anybody look at it, with the step that
+ * reads it under way.  A reply ends at a token that was read, so nothing has to be taken back but
+ * that draw, whose number the generator gives again. */
+
+static bool can_draw(const weir_session *s) {
+    return s->engine->backend->api->drawn && sampler_can_defer(&s->sampler);
+}
+
+/* Reads a generated token; the next one is drawn on the device. */
+static weir_status read_and_draw(weir_session *s, int32_t id, weir_error *err) {
+    batch step = empty_step(s->engine);
+    add_tokens(&step, s, &id, 1, 1, true);
+    const batch_draw how =
+        sampler_defer(&s->sampler, false, s->sampler.state.rng, &s->after, s->recent);
+    step.draws = &how;
+    WEIR_TRY(run(s->engine, &step, err));
+    s->shown = 1;
+    return WEIR_OK;
+}
+
+/* The token that wanted row i of the step before the last drew; the last one has read it. */
+static weir_status drawn_token(weir_engine *e, int i, int32_t *id, weir_error *err) {
+    const weir_status status = e->backend->api->drawn(e->backend, 1, e->wanted, i + 1, err);
+    if (status != WEIR_OK) e->is_lost = true;
+    WEIR_TRY(status);
+    *id = e->wanted[i];
+    if (*id >= 0) return WEIR_OK;
+    return weir_fail(err, WEIR_ERR_DEVICE, "logits: none of %d is a number above -infinity",
+                     e->plan->vocab);
+}
+
+weir_status session_read_drawn(weir_session *s, int32_t *id, weir_error *err) {
+    weir_engine *e = s->engine;
+    assert(s->shown);
+    WEIR_TRY(engine_check(e, err));
+    WEIR_TRY(check_room(s, 1, err));
+    const window before = s->window;
+    const int at = s->shown - 1;
+    const rng taken = s->after;
+    batch step = empty_step(e);
+    batch_row *row = add_group(e, &step, s->slot, 1, 1);
+    window_push(&s->window, BATCH_DRAWN, s->slot, row);
+    const batch_draw how = sampler_defer(&s->sampler, true, taken, &s->after, s->recent);
+    step.draws = &how;
+    s->shown = 0;
+    WEIR_TRY(run(e, &step, err));
+    const weir_status status = drawn_token(e, at, id, err);
+    if (status != WEIR_OK) {
+        s->window = before;
+        return status;
+    }
+    note_token(s, row, *id, true);
+    s->sampler.state.rng = taken;
+    s->shown = 1;
+    return WEIR_OK;
 }
 
 static weir_status report(const weir_session *s, uint64_t done, uint64_t total, weir_error *err) {
@@ -146,6 +233,7 @@ weir_status session_read(weir_session *s, const int32_t *ids, size_t n, bool is_
         for (size_t i = 0; i < n; i++) note(s, ids[i], is_generated);
         return recompute(s, err);
     }
+    if (is_generated && n == 1 && can_draw(s)) return read_and_draw(s, ids[0], err);
     for (size_t at = 0; at < n;) {
         const size_t m = MIN_OF((size_t)s->engine->options.chunk, n - at);
         WEIR_TRY(read_chunk(s, ids + at, (int)m, at + m == n, is_generated, err));

@@ -21,6 +21,7 @@
 #pragma GCC diagnostic ignored "-Wint-to-pointer-cast"
 #include "backend/cuda/kernels/walk.cu"
 
+#include "backend/cuda/kernels/draw.cu"
 #include "backend/cuda/kernels/rows.cu"
 #include "backend/cuda/kernels/wide.cu"
 #pragma GCC diagnostic pop
@@ -128,6 +129,7 @@ static void run_walk(void **arguments) {
     static void run_##kernel(void **arguments) {   \
         kernel(*(const cuda_world *)arguments[0]); \
     }
+RUN(draw)
 RUN(prepare)
 RUN(wide_16)
 RUN(wide_32)
@@ -152,6 +154,7 @@ static void (*find(const char *kernel))(void **) {
     if (strcmp(kernel, "wide_64") == 0) return run_wide_64;
     if (strcmp(kernel, "wide_128") == 0) return run_wide_128;
     if (strcmp(kernel, "wide_256") == 0) return run_wide_256;
+    if (strcmp(kernel, "draw") == 0) return run_draw;
     if (strcmp(kernel, "copy_rows") == 0) return run_copy_rows;
     if (strcmp(kernel, "pin_row") == 0) return run_pin_row;
     return NULL;

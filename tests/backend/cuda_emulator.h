@@ -12,6 +12,7 @@
 
 #include "base/half.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,6 +44,7 @@ void emulator_fail(const char *what);
 #define COLD        static
 #define KERNEL      static void
 #define KERNEL_WIDE static void
+#define KERNEL_1024 static void
 #define PARAM       const
 #define UNROLL
 #define UNROLL_SOME
@@ -86,6 +88,33 @@ DEVICE float shuffle_from(float x, int lane) {
 
 DEVICE void launch_wait(void) {}
 DEVICE void launch_next(void) {}
+
+DEVICE u64 shuffle_xor_64(u64 x, int mask) {
+    u32 *all = emulator_now->exchange;
+    u64 other;
+    memcpy(all + LANE * 8, &x, 8);
+    emulator_meet_warp();
+    memcpy(&other, all + (LANE ^ mask) * 8, 8);
+    emulator_meet_warp();
+    return other;
+}
+
+DEVICE u32 ballot(bool yes) {
+    u32 *all = emulator_now->exchange, out = 0;
+    all[LANE * 8] = yes;
+    emulator_meet_warp();
+    for (int i = 0; i < 32; i++) out |= all[i * 8] << i;
+    emulator_meet_warp();
+    return out;
+}
+
+DEVICE int count_bits(u32 x) {
+    return __builtin_popcount(x);
+}
+
+DEVICE void add_shared(u64 *p, u64 x) {
+    *p += x;
+}
 
 /* ---- memory */
 

@@ -6,6 +6,7 @@
 #include "backend/cuda/cuda.h"
 
 #include "base/arena.h"
+#include "base/octave.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 
 enum {
     N_THREADS = 256,
+    N_DRAW_THREADS = 1024,
     SHARED_ATTRIBUTE = 8 /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
 };
 
@@ -33,15 +35,17 @@ static weir_status allocate(cuda *c, weir_error *err) {
 /* Pinned memory of steps and of staging. */
 static weir_status allocate_host(cuda *c, weir_error *err) {
     const plan *p = c->layout.plan;
-    const size_t rows = (size_t)p->max_rows * sizeof(cuda_row);
-    c->wanted_at = (rows + 255) / 256 * 256;
-    c->logits_at = (c->wanted_at + (size_t)p->max_wanted * sizeof(int) + 255) / 256 * 256;
-    const size_t logits =
-        size_mul((size_t)p->max_wanted, (size_t)p->tensors[p->logits].stride * sizeof(float));
+    const size_t wanted = (size_t)p->max_wanted;
+    c->tokens_at = CUDA_TURNS * c->layout.step_bytes;
+    c->logits_at = (c->tokens_at + CUDA_TURNS * wanted * sizeof(int) + 255) / 256 * 256;
+    const size_t logits = size_mul(wanted, (size_t)c->layout.world.logits_stride * sizeof(float));
     c->host_bytes = size_add(c->logits_at, logits);
     void *at;
     WEIR_TRY(CUDA_CALL(&c->device, allocate_host, err, &at, c->host_bytes, 0));
     c->host = at;
+    for (int i = 0; i < CUDA_TURNS; i++) {
+        WEIR_TRY(CUDA_CALL(&c->device, event_open, err, &c->done[i], 2 /* no timing */));
+    }
     c->staging_bytes = c->layout.record_bytes;
     for (int i = 0; i < p->n_matrices; i++) {
         const cuda_matrix *m = &c->layout.weights[i].matrix;
@@ -88,10 +92,12 @@ static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *e
     WEIR_TRY(status);
     WEIR_TRY(CUDA_CALL(d, function, err, &c->walk, c->module, "walk"));
     WEIR_TRY(CUDA_CALL(d, function, err, &c->prepare, c->module, "prepare"));
+    WEIR_TRY(CUDA_CALL(d, function, err, &c->draw, c->module, "draw"));
     WEIR_TRY(CUDA_CALL(d, function, err, &c->copy_rows, c->module, "copy_rows"));
     WEIR_TRY(CUDA_CALL(d, function, err, &c->pin_row, c->module, "pin_row"));
     const int shared = c->layout.world.shared.bytes;
     WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->walk, SHARED_ATTRIBUTE, shared));
+    WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->draw, SHARED_ATTRIBUTE, CUDA_DRAW_BYTES));
     return load_wide(c, err);
 }
 
@@ -103,6 +109,9 @@ static weir_status upload_vectors(cuda *c, weir_error *err) {
         const cuda_upload *u = &c->layout.uploads[i];
         WEIR_TRY(CUDA_CALL(d, write, err, u->to, u->from, u->bytes, d->stream));
     }
+    uint32_t octaves[2][OCTAVE_DIGITS];
+    octave_tables(octaves[0], octaves[1]);
+    WEIR_TRY(CUDA_CALL(d, write, err, c->layout.world.octaves, octaves, sizeof octaves, d->stream));
     return CUDA_CALL(d, synchronize, err, d->stream);
 }
 
@@ -161,6 +170,7 @@ static weir_status fill(cuda *c, const plan *p, const kv_shape *kv, const backen
     WEIR_TRY(cuda_device_open(d, &c->driver, err));
     c->n_threads = N_THREADS;
     while (c->n_threads > d->most_threads) c->n_threads /= 2;
+    c->n_draw_threads = MIN_OF(N_DRAW_THREADS, d->most_threads / 32 * 32);
     WEIR_TRY(cuda_layout_make(&c->layout, p, kv, d, o, c->n_threads, 0, err));
     WEIR_TRY(allocate(c, err));
     cuda_layout_clear(&c->layout);
@@ -183,6 +193,9 @@ static void close(backend *b) {
         driver->set_current(c->device.context);
         if (c->device.stream) driver->synchronize(c->device.stream);
         if (c->module) driver->module_close(c->module);
+        for (int i = 0; i < CUDA_TURNS; i++) {
+            if (c->done[i]) driver->event_close(c->done[i]);
+        }
         for (int i = 0; i < CUDA_STAGINGS; i++) {
             if (c->staged[i]) driver->event_close(c->staged[i]);
             if (c->staging[i]) driver->free_host(c->staging[i]);
@@ -261,6 +274,8 @@ const backend_api backend_cuda = {.name = "cuda",
                                   .close = close,
                                   .step = cuda_step,
                                   .logits = cuda_logits,
+                                  .drawn = cuda_drawn,
+                                  .fetch = cuda_fetch,
                                   .kernels = kernels,
                                   .weight_type = weight_type,
                                   .threads = threads,

@@ -4,6 +4,7 @@
  *   compile.c   kernels by NVRTC, cached                 pack.c     weights into tiles
  *   upload.c    weights to the device                    store.c    rows out, in and into the pins
  *   cuda.c      opening and closing                      step.c     one step
+ *   draw.c      tokens drawn on the device
  *   kernels/    what runs there
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
@@ -20,7 +21,7 @@
 #include "backend/cuda/layout.h"
 #include "base/thread.h"
 
-enum { CUDA_STAGINGS = 2, CUDA_STAGING_BYTES = 32 << 20 };
+enum { CUDA_TURNS = 2, CUDA_STAGINGS = 2, CUDA_STAGING_BYTES = 32 << 20 };
 
 typedef struct cuda {
     backend base;
@@ -28,13 +29,19 @@ typedef struct cuda {
     cuda_device device;
     cuda_layout layout;
     cuda_address memory; /* [layout.bytes] */
-    cuda_handle module, walk, prepare, copy_rows, pin_row;
+    cuda_handle module, walk, prepare, draw, copy_rows, pin_row;
     cuda_handle wide[CUDA_WIDTHS];
-    int n_threads; /* of a block of walk */
+    int n_threads, n_draw_threads; /* of a block of walk, of draw */
     bool by_stage, plain;
     unsigned barrier_count; /* arrivals at the grid barrier so far */
-    char *host;             /* pinned: rows and wanted of a step, then logits */
-    size_t rows_at, wanted_at, logits_at, host_bytes;
+    /* Pinned.  Steps take turns, so that one is made while the one before it runs:
+     *     [CUDA_TURNS][layout.step_bytes] as upload_step packs a step
+     *     [CUDA_TURNS][max_wanted] int    tokens, written by `draw`
+     *     [max_wanted][stride] float      logits */
+    char *host;
+    size_t tokens_at, logits_at, host_bytes;
+    cuda_handle done[CUDA_TURNS]; /* events: a step has ended */
+    int turn, n_wanted;           /* of the last step */
     size_t staging_bytes;
     char *staging[CUDA_STAGINGS];      /* pinned; of weights, then of rows of the store */
     cuda_handle staged[CUDA_STAGINGS]; /* events: the copy out of it is done */
@@ -56,7 +63,15 @@ weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t *marks, weir_er
 weir_status cuda_launch(cuda *c, cuda_handle kernel, int n_blocks, int n_threads, int shared_bytes,
                         void **arguments, weir_error *err);
 
+/* draw.c: writes the draws of a step behind what is packed at `to` already, *at bytes, and adds to
+ * it; launches them; hands out what they gave. */
+void cuda_pack_draws(const cuda *c, const batch *b, char *to, size_t *at, cuda_world *w);
+weir_status cuda_launch_draws(cuda *c, cuda_world *w, weir_error *err);
+weir_status cuda_drawn(backend *b, int back, int32_t *tokens, int n, weir_error *err);
+int *cuda_tokens(const cuda *c, int turn); /* [max_wanted] */
+
 /* step.c */
+weir_status cuda_fetch(backend *b, weir_error *err);
 weir_status cuda_step(backend *b, const batch *rows, weir_error *err);
 const float *cuda_logits(const backend *b, int i);
 

@@ -389,8 +389,16 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     w->sin_pos = place(l, "phases", phases);
     w->cos_pin = place(l, "phases", phases);
     w->sin_pin = place(l, "phases", phases);
-    w->rows = place(l, "rows", rows * sizeof(cuda_row));
-    w->wanted = place(l, "wanted", (size_t)p->max_wanted * sizeof(int));
+    const size_t lists = (CUDA_RECENT + 2 * CUDA_BIASES) * sizeof(int);
+    const size_t of_wanted = sizeof(int) + sizeof(cuda_draw) + lists;
+    l->step_bytes = rows * sizeof(cuda_row) + (size_t)p->max_wanted * of_wanted + 2 * 16;
+    l->step = place(l, "step", l->step_bytes);
+    w->drawn = place(l, "tokens drawn", (size_t)kv->slots * sizeof(int));
+    w->octaves = place(l, "octaves", 2 * CUDA_DIGITS * sizeof(unsigned));
+    const plan_tensor *logits = &p->tensors[p->logits], *base = &p->tensors[logits->base];
+    w->logits = l->arena_at + base->offset + (cuda_address)logits->column * sizeof(float);
+    w->logits_stride = base->stride;
+    w->vocab = p->vocab;
     place_wide(l, device);
     w->barrier = place(l, "barrier", sizeof(unsigned));
     const size_t times = 2 * (size_t)p->n_ops + 2 + blocks * (CUDA_MARKS + 1);

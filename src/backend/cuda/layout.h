@@ -53,6 +53,8 @@ typedef struct cuda_layout {
     cuda_address times;            /* of stages, when they are measured */
     cuda_address arena_at, record; /* activations; a row of the store on its way */
     size_t record_bytes;
+    cuda_address step; /* rows, wanted and draws of a step, packed */
+    size_t step_bytes;
     kv_store kv; /* sizes; no data */
 } cuda_layout;
 

@@ -24,6 +24,11 @@ enum {
     CUDA_WIDTHS = 5,    /* tokens of a tile of wide.cu: 16 << 0 .. 4                         */
     CUDA_HEADS = 4,     /* query heads that look at the same keys together, at most        */
     CUDA_MARKS = 15,    /* places in the code whose time is added up                       */
+    CUDA_RECENT = 1024, /* tokens that penalties look back on, at most                     */
+    CUDA_BIASES = 256,  /* biased tokens, at most                                          */
+    CUDA_DIGITS = 2048, /* values of a digit of a distance in octaves, base/octave.h       */
+    CUDA_DECK = 4096,   /* candidates that a block keeps in its shared memory              */
+    CUDA_DRAW_BYTES = 80 << 10, /* shared memory of a block that draws                     */
     CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
 };
 
@@ -90,10 +95,24 @@ typedef struct cuda_stage {
     int store_next; /* the next stage is CUDA_STORE, which is left out when rows are alone */
 } cuda_stage;
 
+typedef struct cuda_draw { /* how the token behind a wanted row is chosen: a batch_draw */
+    double scale;          /* octave_scale of the temperature; 0: greedy */
+    double uniform;        /* from [0, 1) */
+    cuda_address recent;   /* [n_recent] int; negative: the token drawn last for this slot */
+    cuda_address ids;      /* [n_bias] int ... */
+    cuda_address values;   /* [n_bias] float, added to their logits */
+    float top_p, min_p;    /* 0: off */
+    float repeat, presence, frequency;
+    int top_k; /* 0: off */
+    int n_recent, n_bias, slot;
+    int is_on;
+} cuda_draw;
+
 typedef struct cuda_row { /* a batch_row, and what attention needs to know of it */
     unsigned long long pos;
     unsigned long long first; /* position of its oldest recent key */
-    int token, slot;
+    int token;                /* negative: the token drawn last for its slot */
+    int slot;
     int p, pins, recent, is_pin;
     int at;            /* row of the ring (or pin) where its key lies */
     int n_splits, own; /* splits of its keys; the one that has its own key */
@@ -162,6 +181,13 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_address times; /* [n_stages + 1] clock of block 0 when a stage begins, then of each block
                            [CUDA_MARKS] cycles up to each mark and its multiprocessor; 0: not
                            taken */
+
+    cuda_address logits; /* [n_wanted][logits_stride] float, of vocab tokens */
+    int logits_stride, vocab;
+    cuda_address draws;   /* [n_wanted] cuda_draw */
+    cuda_address drawn;   /* [slots] int: the last token drawn for each */
+    cuda_address tokens;  /* [n_wanted] int, in memory of the host: the same of this step */
+    cuda_address octaves; /* [2][CUDA_DIGITS] unsigned: coarse and fine, base/octave.h */
 
     cuda_shared shared;
 } cuda_world;

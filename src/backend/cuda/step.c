@@ -1,7 +1,8 @@
 /* step.c - one step: rows to the device, launches over the stages, logits back.
  *
  * Up to CUDA_TOKENS rows are one cooperative launch of `walk` over all stages; more are launched
- * stage by stage, products by wide.cu.
+ * stage by stage, products by wide.cu.  Steps take turns in the host's memory: while one runs the
+ * next is packed.
  *
  * Test: tests/backend/test_cuda.c.
  *
@@ -59,25 +60,29 @@ static cuda_row row_of(const batch_row *r, const cuda_world *w) {
     return row;
 }
 
+/* Packs rows, wanted and draws and copies them as one; w says where they are. */
 static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
     cuda_device *d = &c->device;
-    cuda_row *rows = (cuda_row *)(void *)(c->host + c->rows_at);
+    const cuda_layout *l = &c->layout;
+    char *to = c->host + (size_t)c->turn * l->step_bytes;
+    cuda_row *rows = (cuda_row *)(void *)to;
+    size_t at = (size_t)b->n * sizeof *rows;
     for (int i = 0; i < b->n; i++) {
-        const batch_row *r = &b->rows[i];
-        assert(r->token >= 0 && r->token < c->layout.plan->vocab);
-        rows[i] = row_of(r, w);
+        assert(b->rows[i].token >= BATCH_DRAWN && b->rows[i].token < l->plan->vocab);
+        rows[i] = row_of(&b->rows[i], w);
     }
+    w->rows = l->step;
     w->n = b->n;
     w->n_wanted = b->n_wanted;
     w->alone = is_alone(b);
     w->plain = c->plain;
     w->pass = w->shared.pass;
-    WEIR_TRY(CUDA_CALL(d, write, err, w->rows, rows, (size_t)b->n * sizeof *rows, d->stream));
-    if (b->n_wanted == 0) return WEIR_OK;
-    int *wanted = (int *)(void *)(c->host + c->wanted_at);
-    memcpy(wanted, b->wanted, (size_t)b->n_wanted * sizeof *wanted);
-    return CUDA_CALL(d, write, err, w->wanted, wanted, (size_t)b->n_wanted * sizeof *wanted,
-                     d->stream);
+    w->wanted = l->step + at;
+    if (b->n_wanted) memcpy(to + at, b->wanted, (size_t)b->n_wanted * sizeof *b->wanted);
+    at += (size_t)b->n_wanted * sizeof *b->wanted;
+    if (b->draws) cuda_pack_draws(c, b, to, &at, w);
+    assert(at <= l->step_bytes);
+    return CUDA_CALL(d, write, err, l->step, to, at, d->stream);
 }
 
 /* Barriers of a launch over stages [first, last), as walk.cu counts them. */
@@ -143,38 +148,45 @@ static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
     return is_many ? multiply(c, w, i, rows, err) : walk(c, w, i, i + 1, err);
 }
 
-static weir_status download_logits(cuda *c, const batch *b, weir_error *err) {
-    const plan *p = c->layout.plan;
-    const plan_tensor *t = &p->tensors[p->logits];
-    if (b->n_wanted == 0) return WEIR_OK;
-    const cuda_address from =
-        c->layout.arena_at + p->tensors[t->base].offset + (cuda_address)t->column * sizeof(float);
-    const size_t floats = (size_t)(b->n_wanted - 1) * (size_t)t->stride + (size_t)t->features;
-    return CUDA_CALL(&c->device, read, err, c->host + c->logits_at, from, floats * sizeof(float),
-                     c->device.stream);
+static weir_status run_stages(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
+    const int n_stages = c->layout.n_stages;
+    if (b->n <= CUDA_TOKENS && !c->by_stage) return walk(c, w, 0, n_stages, err);
+    for (int i = 0; i < n_stages; i++) WEIR_TRY(walk_stage(c, w, i, err));
+    return WEIR_OK;
 }
 
+weir_status cuda_fetch(backend *base, weir_error *err) {
+    cuda *c = cuda_of(base);
+    const plan *p = c->layout.plan;
+    if (c->n_wanted == 0) return WEIR_OK;
+    WEIR_TRY(cuda_device_enter(&c->device, err));
+    const size_t stride = (size_t)c->layout.world.logits_stride;
+    const size_t floats = (size_t)(c->n_wanted - 1) * stride + (size_t)p->vocab;
+    WEIR_TRY(CUDA_CALL(&c->device, read, err, c->host + c->logits_at, c->layout.world.logits,
+                       floats * sizeof(float), c->device.stream));
+    return CUDA_CALL(&c->device, synchronize, err, c->device.stream);
+}
+
+/* Returns when the logits are here; with draws, or where none are wanted, at once. */
 weir_status cuda_step(backend *base, const batch *b, weir_error *err) {
     cuda *c = cuda_of(base);
     assert(b->n > 0 && b->n <= c->layout.plan->max_rows);
     assert(b->n_wanted <= c->layout.plan->max_wanted);
     WEIR_TRY(cuda_device_enter(&c->device, err));
+    c->turn = (c->turn + 1) % CUDA_TURNS;
+    WEIR_TRY(CUDA_CALL(&c->device, event_wait, err, c->done[c->turn]));
     cuda_world w = c->layout.world;
+    c->n_wanted = b->n_wanted;
     WEIR_TRY(upload_step(c, b, &w, err));
-    const int n_stages = c->layout.n_stages;
-    if (b->n <= CUDA_TOKENS && !c->by_stage) {
-        WEIR_TRY(walk(c, &w, 0, n_stages, err));
-    } else {
-        for (int i = 0; i < n_stages; i++) WEIR_TRY(walk_stage(c, &w, i, err));
-    }
-    WEIR_TRY(download_logits(c, b, err));
-    return CUDA_CALL(&c->device, synchronize, err, c->device.stream);
+    WEIR_TRY(run_stages(c, b, &w, err));
+    if (b->draws) WEIR_TRY(cuda_launch_draws(c, &w, err));
+    WEIR_TRY(CUDA_CALL(&c->device, event_record, err, c->done[c->turn], c->device.stream));
+    return b->draws ? WEIR_OK : cuda_fetch(base, err);
 }
 
 const float *cuda_logits(const backend *b, int i) {
     const cuda *c = cuda_of_const(b);
-    const plan *p = c->layout.plan;
-    assert(i >= 0 && i < p->max_wanted);
+    assert(i >= 0 && i < c->layout.plan->max_wanted);
     return (const float *)(const void *)(c->host + c->logits_at) +
-           (size_t)i * (size_t)p->tensors[p->tensors[p->logits].base].stride;
+           (size_t)i * (size_t)c->layout.world.logits_stride;
 }

@@ -20,6 +20,7 @@ typedef unsigned long long u64;
 #define COLD        static __device__ __noinline__ /* kept out of the way of what runs always */
 #define KERNEL      extern "C" __global__ void __launch_bounds__(256, 1)
 #define KERNEL_WIDE extern "C" __global__ void __launch_bounds__(384, 1)
+#define KERNEL_1024 extern "C" __global__ void __launch_bounds__(1024, 1)
 #define PARAM       const __grid_constant__
 #define UNROLL      _Pragma("unroll")
 #define UNROLL_SOME _Pragma("unroll 3")
@@ -67,6 +68,24 @@ DEVICE void launch_next(void) {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+DEVICE u64 shuffle_xor_64(u64 x, int mask) {
+    return __shfl_xor_sync(0xffffffffu, x, mask);
+}
+
+/* Bit i: what lane i says. */
+DEVICE u32 ballot(bool yes) {
+    return __ballot_sync(0xffffffffu, yes);
+}
+
+DEVICE int count_bits(u32 x) {
+    return __popc(x);
+}
+
+/* To a word of shared memory, by all threads of a block at once. */
+DEVICE void add_shared(u64 *p, u64 x) {
+    atomicAdd(p, x);
 }
 
 /* ---- memory */

@@ -54,10 +54,16 @@ COLD void normalize(const cuda_world *w, const cuda_stage *s) {
     }
 }
 
+/* Tokens the host has not seen yet are where `draw` left them; one that is none reads as 0. */
+DEVICE int token_of(const cuda_world *w, const cuda_row *row) {
+    const int token = row->token < 0 ? ((const int *)w->drawn)[row->slot] : row->token;
+    return token < 0 ? 0 : token;
+}
+
 /* Element k of row r of the result of an operation that works on elements. */
 DEVICE float element(const cuda_world *w, const cuda_stage *s, int r, int k) {
     switch (s->kind) {
-    case NN_LOOKUP: return weight_at(&s->matrix, batch_row_at(w, r)->token, k);
+    case NN_LOOKUP: return weight_at(&s->matrix, token_of(w, batch_row_at(w, r)), k);
     case NN_WANTED: return load_float(row_of(&s->in, ((const int *)w->wanted)[r]) + k);
     case NN_GATE:
         return act_of(s->act, load_float(row_of(&s->in, r) + k)) *
