@@ -8,6 +8,8 @@
 # Back end cuda beside back end cpu with the model MODEL (models/weir.gguf): logits, perplexity,
 # greedy text, sessions saved by one and continued by the other; the tests of the back end; and,
 # where compute-sanitizer is installed, those tests under it.  What is said: ok, FAILED or skipped.
+# Texts are compared with cpu-portable: the CPU's matrix units round activations to 8 or 16 bits,
+# which turns a near tie now and then.
 #
 # SPDX-License-Identifier: MIT
 set -u
@@ -16,12 +18,13 @@ build=${BUILD:-$root/build/release}
 weir=${WEIR:-$build/weir}
 model=${MODEL:-$root/models/weir.gguf}
 limit=${LIMIT:-8192}                       # tokens of the perplexity
-window=${WINDOW:-512} tokens=${TOKENS:-700} # of what is generated and compared
+window=${WINDOW:-512} tokens=${TOKENS:-300} # of what is generated and compared
 tmp=$(mktemp -d)
 trap 'rm -r "$tmp"' EXIT
 failed=0
+exec 3>&1 # the table, wherever standard output goes
 
-say() { printf '%-44s %-8s %s\n' "$1" "$2" "$3"; }
+say() { printf '%-44s %-8s %s\n' "$1" "$2" "$3" >&3; }
 
 verdict() { # name, exit status, detail
     if [ "$2" -eq 0 ]; then
@@ -36,6 +39,11 @@ on() { # back end, command, arguments: quiet, and what it says goes to $tmp/log
     local backend=$1 command=$2
     shift 2
     "$weir" "$command" "$model" --backend "$backend" --window "$window" --quiet "$@" 2>"$tmp/log"
+}
+
+continued() { # back end, arguments: greedy text
+    on "$1" generate --greedy --ignore-eos --no-loop-guard "${@:2}" ||
+        verdict "generate on $1" 1 "$(log)"
 }
 
 log() { tail -n 1 "$tmp/log" | cut -c 1-100; }
@@ -80,12 +88,14 @@ print(i["backend"], i["kernels"], i["weight_type"], sep=", ")' "$tmp/info")"
 
 cat "$root"/docs/*.md >"$tmp/text"
 for backend in cpu cuda; do
-    on $backend perplexity --text "$tmp/text" --limit "$tokens" --logits "$tmp/$backend.npy" >/dev/null
-    on $backend perplexity --text "$tmp/text" --limit "$limit" --json >"$tmp/$backend.json"
-    on $backend generate -p "Once upon a time" -n "$tokens" --greedy --ignore-eos --no-loop-guard \
-        >"$tmp/$backend.txt" || verdict "generate on $backend" 1 "$(log)"
-    on $backend generate -p "The old house" -n "$tokens" --greedy --ignore-eos --no-loop-guard \
-        --save "$tmp/$backend.weir" >/dev/null
+    on $backend perplexity --text "$tmp/text" --limit "$tokens" --logits "$tmp/$backend.npy" \
+        >/dev/null || verdict "logits on $backend" 1 "$(log)"
+    on $backend perplexity --text "$tmp/text" --limit "$limit" --json >"$tmp/$backend.json" ||
+        verdict "perplexity on $backend" 1 "$(log)"
+done
+for backend in cpu-portable cuda; do
+    continued $backend -p "Once upon a time" -n "$tokens" >"$tmp/$backend.txt"
+    continued $backend -p "The old house" -n "$tokens" --save "$tmp/$backend.weir" >/dev/null
 done
 far=$(python3 - "$tmp/cpu.npy" "$tmp/cuda.npy" <<'PYTHON'
 import array, ast, sys
@@ -118,16 +128,15 @@ sys.exit(not abs(a - b) < 5e-4 * a)
 PYTHON
 )
 verdict "perplexity is the CPU's to three digits" $? "$ppl"
-same "greedy text is the CPU's" "$tmp/cpu.txt" "$tmp/cuda.txt"
+same "greedy text is the CPU's" "$tmp/cpu-portable.txt" "$tmp/cuda.txt"
 
 # ---- sessions change places
 
-for saved in cpu cuda; do
-    for backend in cpu cuda; do
-        on $backend generate --load "$tmp/$saved.weir" -n $((tokens / 2)) --greedy --ignore-eos \
-            --no-loop-guard >"$tmp/$saved.$backend" || verdict "restore on $backend" 1 "$(log)"
+for saved in cpu-portable cuda; do
+    for backend in cpu-portable cuda; do
+        continued $backend --load "$tmp/$saved.weir" -n $((tokens / 2)) >"$tmp/$saved.$backend"
     done
-    same "saved by $saved: both continue alike" "$tmp/$saved.cpu" "$tmp/$saved.cuda"
+    same "saved by $saved: both continue alike" "$tmp/$saved.cpu-portable" "$tmp/$saved.cuda"
 done
 
 # ---- the tests, and the tests under compute-sanitizer

@@ -190,11 +190,22 @@ typedef struct weir_engine_info { /* strings are valid until the engine closes *
     uint64_t session_bytes;    /* KV and history of one session                           */
     uint64_t total_bytes;      /* weights + activations + sessions * session_bytes        */
     uint64_t bytes_per_token;  /* read from memory for one token, window full             */
-    uint64_t memory_bytes;     /* of this machine that the process may use                */
+    uint64_t memory_bytes;     /* that the process may use of this machine, or of the GPU  */
+    uint64_t flops_per_token;  /* of the products for a token of a prompt                 */
+    bool is_on_device;         /* all of that but the text lies in the GPU's memory       */
     bool has_chat_template;
 } weir_engine_info;
 
 WEIR_API void weir_engine_get_info(const weir_engine *engine, weir_engine_info *out);
+
+typedef struct weir_rates {       /* of what computes, measured; 0: there is no measure for it */
+    double read_bytes_per_second; /* of its memory */
+    double flops_per_second;      /* of products of 16-bit matrices */
+} weir_rates;
+
+/* Measures what the engine's back end could do at best: the yardsticks of `weir bench`. */
+WEIR_API WEIR_MUST_CHECK weir_status weir_engine_measure(weir_engine *engine, weir_rates *out,
+                                                         weir_error *err);
 
 /* Writes the plan (operations, tensors, memory map) as text; calls write once per line. */
 WEIR_API void weir_engine_describe_plan(const weir_engine *engine,

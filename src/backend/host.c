@@ -199,6 +199,12 @@ void host_sizes(const backend *b, backend_sizes *out) {
     *out = host_of_const(b)->sizes;
 }
 
+weir_status host_measure(backend *b, backend_rates *out, weir_error *err) {
+    (void)err; /* nothing in host memory can fail */
+    *out = (backend_rates){.read_bytes = weir_measure_bandwidth(host_threads(b))};
+    return WEIR_OK;
+}
+
 weir_status host_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err) {
     (void)err; /* nothing in host memory can fail */
     const host *h = host_of(b);

@@ -66,6 +66,7 @@ const char *host_kernels(const backend *b);
 const char *host_weight_type(const backend *b);
 int host_threads(const backend *b);
 void host_sizes(const backend *b, backend_sizes *out);
+weir_status host_measure(backend *b, backend_rates *out, weir_error *err);
 weir_status host_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err);
 size_t host_row_bytes(const backend *b, bool is_pin);
 weir_status host_export_rows(backend *b, int slot, bool is_pin, int row, int n, void *out,
@@ -77,8 +78,8 @@ weir_status host_import_rows(backend *b, int slot, bool is_pin, int row, int n, 
 #define HOST_API                                                                            \
     .close = host_close, .step = host_step, .logits = host_logits, .kernels = host_kernels, \
     .weight_type = host_weight_type, .threads = host_threads, .sizes = host_sizes,          \
-    .pin_row = host_pin_row, .row_bytes = host_row_bytes, .export_rows = host_export_rows,  \
-    .import_rows = host_import_rows
+    .measure = host_measure, .pin_row = host_pin_row, .row_bytes = host_row_bytes,          \
+    .export_rows = host_export_rows, .import_rows = host_import_rows
 
 /* Rows of tensor t in this step: n or n_wanted. */
 static inline int host_rows(const host *h, int t) {

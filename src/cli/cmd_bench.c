@@ -1,15 +1,17 @@
 /* cmd_bench.c - weir bench: how fast a model runs here, beside what the memory allows.
  *
- *     bandwidth            weir_measure_bandwidth, before and after
+ *     rates                weir_engine_measure, before and after; the faster ones count
  *     prefill              an empty session reads --prefill tokens
  *     decode               one token at a time, the window filled to --depth before
+ *     decode at POS        the same in a stream that begins at --at
  *     decode, n sessions   one token for each of n sessions in one step
  *     beside a prompt      n - 1 of them, while the last one reads --prefill tokens in the room
  *                          that their chunk has left: ms/step is what a stream waits
  *
- * Tokens are random.  Every figure is the median of --repeat repetitions.  The share is bytes read
- * per second over the faster of the two bandwidths: what a step reads is its weights once and the
- * keys and values of every session in it.
+ * Tokens are random.  Every figure is the median of --repeat repetitions; p99 is of single steps.
+ * The share is bytes read per second over the measured bandwidth: what a step reads is its weights
+ * once and the keys and values of every session in it.  That of prefill is operations per second,
+ * of products and of attention, over the measured rate of products; on a GPU only.
  *
  * SPDX-License-Identifier: MIT */
 #include "base/arena.h"
@@ -30,9 +32,11 @@ typedef struct figure {
     double seconds;   /* median                                       */
     double low, high; /* fastest and slowest repetition               */
     double bytes;     /* read from memory by one step; 0: not counted */
+    double flops;     /* of one repetition; 0: not counted            */
+    double p99;       /* of single steps; 0: not taken                */
 } figure;
 
-enum { MAX_FIGURES = 4 };
+enum { MAX_FIGURES = 5 };
 
 typedef struct work {
     run r;
@@ -42,9 +46,10 @@ typedef struct work {
     int32_t *ids; /* [n_ids] heap */
     size_t n_ids;
     double *times;           /* [repeat] heap */
+    double *took;            /* [repeat * tokens] heap: seconds of single steps */
     weir_session **sessions; /* [sessions] heap; the first is r.session */
     weir_feed *feeds;        /* [sessions] heap */
-    double before, after;    /* bytes/s */
+    weir_rates before, after;
     figure figures[MAX_FIGURES];
     int n_figures;
 } work;
@@ -77,6 +82,14 @@ static figure *add_figure(work *w, int tokens, int steps, double bytes) {
         .bytes = bytes,
     };
     return f;
+}
+
+/* Operations of reading n tokens into an empty session: products, and attention, whose query heads
+ * multiply with keys and with values. */
+static double prompt_flops(const weir_engine_info *i, int n) {
+    const double window = MIN_OF(n, i->window);
+    const double keys = window * (window + 1) / 2 + (n - window) * i->window;
+    return (double)i->flops_per_token * n + 4.0 * i->n_heads * i->head_dim * i->n_layers * keys;
 }
 
 /* Bytes of keys and values that one query reads with the window full. */
@@ -119,6 +132,7 @@ static weir_status time_prefill(work *w) {
         WEIR_TRY(canceled(w));
     }
     figure *f = add_figure(w, n, 1, 0);
+    f->flops = prompt_flops(&w->r.info, n);
     snprintf(f->name, sizeof f->name, "prefill %d", n);
     return WEIR_OK;
 }
@@ -164,14 +178,32 @@ static weir_status time_decode(work *w, int n) {
             const double start = machine_clock();
             feed_each(w, n, ids);
             WEIR_TRY(weir_engine_step(w->r.engine, w->feeds, n, &w->r.err));
-            spent += machine_clock() - start;
+            const double took = machine_clock() - start;
+            if (k >= 0) w->took[k * steps + i] = took;
+            spent += took;
             show(w, what, MAX_OF(k, 0) * steps + i + 1, w->o->repeat * steps);
             WEIR_TRY(canceled(w));
         }
         if (k >= 0) w->times[k] = spent;
     }
     figure *f = add_figure(w, n * steps, steps, step_bytes(w, n));
+    const size_t all = (size_t)w->o->repeat * (size_t)steps;
+    qsort(w->took, all, sizeof *w->took, compare);
+    f->p99 = w->took[all * 99 / 100];
     snprintf(f->name, sizeof f->name, n == 1 ? "decode" : "decode, %d sessions", n);
+    return WEIR_OK;
+}
+
+/* Decoding in a stream that begins at --at. */
+static weir_status time_far(work *w) {
+    weir_session_options far = run_session_options(&w->r);
+    far.start = (uint64_t)w->o->at;
+    weir_session_close(w->r.session);
+    w->r.session = NULL;
+    WEIR_TRY(weir_session_open(&w->r.session, w->r.engine, &far, &w->r.err));
+    WEIR_TRY(time_decode(w, 1));
+    figure *f = &w->figures[w->n_figures - 1];
+    snprintf(f->name, sizeof f->name, "decode at %lld", (long long)w->o->at);
     return WEIR_OK;
 }
 
@@ -206,11 +238,39 @@ static weir_status time_beside(work *w, int n) {
 /* ------------------------------------------------------------------ what is said */
 
 static double bandwidth(const work *w) {
-    return w->before > w->after ? w->before : w->after;
+    return MAX_OF(w->before.read_bytes_per_second, w->after.read_bytes_per_second);
+}
+
+static double peak(const work *w) {
+    return MAX_OF(w->before.flops_per_second, w->after.flops_per_second);
 }
 
 static double bytes_per_second(const figure *f) {
     return f->bytes * f->steps / f->seconds;
+}
+
+/* Of the bandwidth, or of the rate of products; 0: not known. */
+static double share(const work *w, const figure *f) {
+    if (f->bytes > 0) return bytes_per_second(f) / bandwidth(w);
+    return f->flops > 0 && peak(w) > 0 ? f->flops / f->seconds / peak(w) : 0;
+}
+
+static void print_figure(const work *w, const figure *f) {
+    char a[NUMBER_SIZE], b[NUMBER_SIZE];
+    out_print("%-19s %9.1f %9.3f", f->name, f->tokens / f->seconds, 1e3 * f->seconds / f->steps);
+    if (f->p99 > 0) {
+        out_print(" %8.3f", 1e3 * f->p99);
+    } else {
+        out_print(" %8s", "");
+    }
+    out_print(" %5.0f %%", 100 * (f->high - f->low) / f->seconds);
+    if (f->bytes > 0) {
+        out_print(" %11s %10s/s", format_bytes(a, f->bytes), format_bytes(b, bytes_per_second(f)));
+    } else if (share(w, f) > 0) {
+        out_print(" %11s %5.1f TFLOP/s", "", 1e-12 * f->flops / f->seconds);
+    }
+    if (share(w, f) > 0) out_print(" %5.0f %%", 100 * share(w, f));
+    out_print("\n");
 }
 
 static void print_text(const work *w) {
@@ -218,22 +278,14 @@ static void print_text(const work *w) {
     char a[NUMBER_SIZE], b[NUMBER_SIZE];
     out_print("%s, %s weights, kv %s\n", run_model_name(&w->r),
               i->weight_type ? i->weight_type : "-", i->kv_type ? i->kv_type : "-");
-    out_print("%s, %s, %d threads; memory reads at %s/s before, %s/s after\n\n",
+    out_print("%s, %s, %d threads; memory reads at %s/s before, %s/s after\n",
               i->backend ? i->backend : "-", i->kernels ? i->kernels : "-", i->threads,
-              format_bytes(a, w->before), format_bytes(b, w->after));
-    out_print("%-19s %9s %9s %7s %11s %10s %7s\n", "", "tok/s", "ms/step", "spread", "bytes/step",
-              "bytes/s", "share");
-    for (int k = 0; k < w->n_figures; k++) {
-        const figure *f = &w->figures[k];
-        out_print("%-19s %9.1f %9.3f %5.0f %%", f->name, f->tokens / f->seconds,
-                  1e3 * f->seconds / f->steps, 100 * (f->high - f->low) / f->seconds);
-        if (f->bytes > 0) {
-            out_print(" %11s %10s %5.0f %%", format_bytes(a, f->bytes),
-                      format_bytes(b, bytes_per_second(f)),
-                      100 * bytes_per_second(f) / bandwidth(w));
-        }
-        out_print("\n");
-    }
+              format_bytes(a, w->before.read_bytes_per_second),
+              format_bytes(b, w->after.read_bytes_per_second));
+    if (peak(w) > 0) out_print("matrices multiply at %.1f TFLOP/s\n", 1e-12 * peak(w));
+    out_print("\n%-19s %9s %9s %8s %7s %11s %12s %7s\n", "", "tok/s", "ms/step", "p99", "spread",
+              "bytes/step", "rate", "share");
+    for (int k = 0; k < w->n_figures; k++) print_figure(w, &w->figures[k]);
     for (int k = 0; k < w->n_figures; k++) {
         if (bytes_per_second(&w->figures[k]) <= bandwidth(w)) continue;
         out_print("\nmore than 100 %%: the model fits in the processor's caches\n");
@@ -264,6 +316,12 @@ static void print_json(const work *w) {
         json_object_set_new(e, "share_of_bandwidth",
                             has_bytes ? json_number(bytes_per_second(f) / bandwidth(w))
                                       : json_null());
+        json_object_set_new(e, "step_seconds_p99", f->p99 > 0 ? json_number(f->p99) : json_null());
+        const bool has_flops = f->flops > 0;
+        json_object_set_new(e, "flops_per_second",
+                            has_flops ? json_number(f->flops / f->seconds) : json_null());
+        json_object_set_new(e, "share_of_flops",
+                            has_flops && peak(w) > 0 ? json_number(share(w, f)) : json_null());
         json_array_append_new(list, e);
     }
     json_object_set_new(j, "model", run_model_json(&w->r));
@@ -271,8 +329,9 @@ static void print_json(const work *w) {
     json_object_set_new(j, "depth", json_integer(w->depth));
     json_object_set_new(j, "sessions", json_integer(w->o->sessions));
     json_object_set_new(j, "repeat", json_integer(w->o->repeat));
-    json_object_set_new(j, "bandwidth_before", json_number(w->before));
-    json_object_set_new(j, "bandwidth_after", json_number(w->after));
+    json_object_set_new(j, "bandwidth_before", json_number(w->before.read_bytes_per_second));
+    json_object_set_new(j, "bandwidth_after", json_number(w->after.read_bytes_per_second));
+    json_object_set_new(j, "flops_per_second", peak(w) > 0 ? json_number(peak(w)) : json_null());
     json_object_set_new(j, "figures", list);
     run_print_json(j, false);
 }
@@ -285,16 +344,18 @@ static weir_status bench(work *w) {
     w->times = mem_array((size_t)w->o->repeat, sizeof *w->times);
     w->sessions = mem_array((size_t)n, sizeof *w->sessions);
     w->feeds = mem_array((size_t)n, sizeof *w->feeds);
-    if (!w->ids || !w->times || !w->sessions || !w->feeds) {
+    w->took = mem_array((size_t)w->o->repeat * (size_t)w->o->tokens, sizeof *w->took);
+    if (!w->ids || !w->times || !w->sessions || !w->feeds || !w->took) {
         return weir_fail(&w->r.err, WEIR_ERR_MEMORY, "out of memory");
     }
-    w->before = weir_measure_bandwidth(w->r.info.threads);
+    WEIR_TRY(weir_engine_measure(w->r.engine, &w->before, &w->r.err));
     WEIR_TRY(time_prefill(w));
     WEIR_TRY(time_decode(w, 1));
+    if (w->o->at) WEIR_TRY(time_far(w));
     if (n > 1) WEIR_TRY(time_decode(w, n));
     if (n > 1) WEIR_TRY(time_beside(w, n));
     progress_end(&w->r.progress);
-    w->after = weir_measure_bandwidth(w->r.info.threads);
+    WEIR_TRY(weir_engine_measure(w->r.engine, &w->after, &w->r.err));
     if (w->o->json) {
         print_json(w);
     } else {
@@ -310,6 +371,7 @@ int cmd_bench(const options *o) {
     mem_free(w.sessions);
     mem_free(w.feeds);
     mem_free(w.times);
+    mem_free(w.took);
     mem_free(w.ids);
     return run_end(&w.r);
 }

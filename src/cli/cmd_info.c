@@ -132,7 +132,7 @@ int cmd_info(const options *o) {
     uint64_t available = memory_available(); /* before the model takes its share */
     if (run_open(&r, o, o->sessions)) {
         const uint64_t most = r.info.memory_bytes; /* less than the machine has in a container */
-        if (most && (most < available || !available)) available = most;
+        if (most && (r.info.is_on_device || most < available || !available)) available = most;
         if (o->json) {
             print_json(&r, available);
         } else {

@@ -62,12 +62,14 @@ const command COMMANDS[] = {
         "how fast a model runs here, beside what the memory allows",
         "Times reading a prompt, decoding with the window full and, with --sessions, decoding "
         "many sessions in one step, on random tokens. Each figure is the median of the "
-        "repetitions. The read bandwidth of the memory is measured before and after, in the same "
-        "run; decoding is shown as a share of the faster of the two.",
+        "repetitions, and p99 is the slowest of a hundred steps. The read bandwidth of the memory, "
+        "and on a GPU the rate of its matrix units, are measured before and after, in the same "
+        "run; decoding and reading are shown as shares of the faster of the two.",
         {
             {"weir bench model.gguf", "prefill 512, decode 64 with the window full"},
             {"weir bench model.gguf --window 2048 --threads 2 --json", "for a script"},
             {"weir bench model.gguf --sessions 16 --depth 512", "16 sessions in one step"},
+            {"weir bench model.gguf --at 10000000", "far along a stream"},
         },
         cmd_bench,
     },

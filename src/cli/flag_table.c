@@ -79,6 +79,8 @@ const flag FLAGS[] = {
      "tokens in the window when decoding begins; full: as many as it holds"},
     {"sessions", 0, FLAG_INT, AT(sessions), "N", "1", 1, 4096, IN_BENCH, GROUP_COMMAND,
      "also decode N sessions in one step"},
+    {"at", 0, FLAG_LONG, AT(at), "POS", NULL, 0, LONG_LIMIT, IN_BENCH, GROUP_COMMAND,
+     "also decode from stream position POS on, which must cost the same"},
     {"repeat", 'r', FLAG_INT, AT(repeat), "N", "3", 1, 1000, IN_BENCH, GROUP_COMMAND,
      "repetitions; the median counts"},
 

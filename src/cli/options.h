@@ -70,6 +70,7 @@ typedef struct options {
     bool no_bos, decode, special;
     const char *logits, *csv, *plot;
     int prefill, depth, sessions, repeat;
+    int64_t at;
     bool plan;
 
     /* help */

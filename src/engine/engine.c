@@ -283,6 +283,19 @@ static uint64_t window_bytes(const weir_engine *e) {
            (size_t)e->plan->n_layers;
 }
 
+/* Of the products that every token of a prompt goes through; the head is for those that are shown.
+ */
+static uint64_t token_flops(const plan *p) {
+    uint64_t flops = 0;
+    for (int i = 0; i < p->n_ops; i++) {
+        const plan_op *op = &p->ops[i];
+        if (op->kind != NN_PROJECT || p->tensors[op->out].selected) continue;
+        const plan_matrix *m = &p->matrices[op->matrix];
+        flops += 2 * (uint64_t)m->rows * (uint64_t)m->cols;
+    }
+    return flops;
+}
+
 void weir_engine_get_info(const weir_engine *e, weir_engine_info *out) {
     const nn_config *c = &e->checkpoint->config;
     const weir_engine_options *o = &e->options;
@@ -315,9 +328,20 @@ void weir_engine_get_info(const weir_engine *e, weir_engine_info *out) {
         .total_bytes = e->sizes.weight_bytes + e->sizes.activation_bytes +
                        (uint64_t)o->sessions * e->session_bytes,
         .bytes_per_token = e->sizes.step_weight_bytes + window_bytes(e),
-        .memory_bytes = machine_memory(),
+        .memory_bytes = e->sizes.memory_bytes ? e->sizes.memory_bytes : machine_memory(),
+        .flops_per_token = token_flops(e->plan),
+        .is_on_device = e->sizes.memory_bytes > 0,
         .has_chat_template = e->chat_template != NULL,
     };
+}
+
+weir_status weir_engine_measure(weir_engine *e, weir_rates *out, weir_error *err) {
+    backend_rates rates;
+    *out = (weir_rates){0};
+    WEIR_TRY(engine_check(e, err));
+    WEIR_TRY(e->backend->api->measure(e->backend, &rates, err));
+    *out = (weir_rates){rates.read_bytes, rates.flops};
+    return WEIR_OK;
 }
 
 void weir_engine_describe_plan(const weir_engine *e, void (*write)(void *user, const char *line),

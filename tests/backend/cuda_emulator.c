@@ -24,6 +24,8 @@
 #include "backend/cuda/kernels/draw.cu"
 #include "backend/cuda/kernels/rows.cu"
 #include "backend/cuda/kernels/wide.cu"
+
+#include "backend/cuda/kernels/measure.cu"
 #pragma GCC diagnostic pop
 
 enum { STACK = 64 << 10, MAX_THREADS = 2048 };
@@ -146,6 +148,14 @@ static void run_pin_row(void **arguments) {
     pin_row(*(const cuda_world *)arguments[0], *(const cuda_copy *)arguments[1]);
 }
 
+static void run_measure_read(void **arguments) {
+    measure_read(*(const cuda_measure *)arguments[0]);
+}
+
+static void run_measure_multiply(void **arguments) {
+    measure_multiply(*(const cuda_measure *)arguments[0]);
+}
+
 static void (*find(const char *kernel))(void **) {
     if (strcmp(kernel, "walk") == 0) return run_walk;
     if (strcmp(kernel, "prepare") == 0) return run_prepare;
@@ -157,6 +167,8 @@ static void (*find(const char *kernel))(void **) {
     if (strcmp(kernel, "draw") == 0) return run_draw;
     if (strcmp(kernel, "copy_rows") == 0) return run_copy_rows;
     if (strcmp(kernel, "pin_row") == 0) return run_pin_row;
+    if (strcmp(kernel, "measure_read") == 0) return run_measure_read;
+    if (strcmp(kernel, "measure_multiply") == 0) return run_measure_multiply;
     return NULL;
 }
 

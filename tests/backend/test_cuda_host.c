@@ -312,6 +312,33 @@ static void rows_come_out_as_they_went_in_and_equal_those_of_the_cpu(void **stat
     made_free(t);
 }
 
+/* ---- yardsticks */
+
+static void yardsticks_borrow_memory_and_give_it_back(void **state) {
+    (void)state;
+    need_fake();
+    made *t = made_new(&SHAPE, 8, 2);
+    backend *b;
+    char reason[BACKEND_REASON];
+    weir_error err = {0};
+    assert_int_equal(open_named(&b, t, "cuda", WEIR_F16, NULL, reason, &err), WEIR_OK);
+    const size_t before = fake.allocated();
+    backend_rates rates;
+    fake.free_bytes(8 << 20);
+    assert_int_equal(b->api->measure(b, &rates, &err), WEIR_OK);
+    assert_true(rates.read_bytes > 1e5 && rates.flops > 1e3);
+    assert_int_equal(fake.allocated(), before);
+    fake.fail_at("cuLaunchKernel", 2, 1);
+    assert_int_equal(b->api->measure(b, &rates, &err), WEIR_ERR_DEVICE);
+    assert_int_equal(fake.allocated(), before);
+    fake.free_bytes(1 << 10);
+    assert_int_equal(b->api->measure(b, &rates, &err), WEIR_ERR_MEMORY);
+    assert_non_null(strstr(err.message, "1024 bytes are free"));
+    fake.free_bytes((size_t)1 << 30);
+    b->api->close(b);
+    made_free(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_two_regions_overlap_and_all_tensors_lie_inside),
@@ -321,6 +348,7 @@ int main(void) {
         cmocka_unit_test(a_lost_context_fails_every_later_step_at_once),
         cmocka_unit_test(a_step_allocates_nothing_and_is_one_launch),
         cmocka_unit_test(kernels_are_compiled_once_and_a_damaged_file_is_made_again),
+        cmocka_unit_test(yardsticks_borrow_memory_and_give_it_back),
         cmocka_unit_test(rows_come_out_as_they_went_in_and_equal_those_of_the_cpu),
     };
     return cmocka_run_group_tests(tests, find_fake, NULL);

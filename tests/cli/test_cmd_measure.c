@@ -121,6 +121,21 @@ static void less_depth_reads_less(void **state) {
     assert_true(fabs(bytes[1] - bytes[0] - row * (TINY_CONTEXT - 11.5)) < 1);
 }
 
+/* The tokens of both are the same work; how fast they are is the weather's. */
+static void decoding_far_along_a_stream_is_a_figure_of_its_own(void **state) {
+    (void)state;
+    ran r = weir("", "bench", folder, "--json", "--prefill", "8", "-n", "4", "-r", "2", "--at",
+                 "10000000", NULL);
+    json_t *j = parse(&r), *figures = json_object_get(j, "figures");
+    assert_int_equal(json_array_size(figures), 3);
+    json_t *near = json_array_get(figures, 1), *far = json_array_get(figures, 2);
+    assert_string_equal(json_string_value(json_object_get(far, "name")), "decode at 10000000");
+    assert_true(number(far, "bytes_per_step") == number(near, "bytes_per_step"));
+    assert_true(number(far, "step_seconds_p99") * 4 >= number(far, "seconds_fastest"));
+    json_decref(j);
+    ran_clear(&r);
+}
+
 static void bench_is_a_table(void **state) {
     (void)state;
     ran r = weir("", "bench", folder, "--prefill", "8", "-n", "4", "-r", "1", NULL);
@@ -153,6 +168,7 @@ int main(void) {
         cmocka_unit_test(info_says_it_in_words_and_shows_the_plan),
         cmocka_unit_test(figures_fit_together),
         cmocka_unit_test(less_depth_reads_less),
+        cmocka_unit_test(decoding_far_along_a_stream_is_a_figure_of_its_own),
         cmocka_unit_test(bench_is_a_table),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

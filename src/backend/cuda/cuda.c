@@ -132,6 +132,7 @@ static void account(cuda *c) {
                                           : (size_t)m->n_tiles * (size_t)m->tile_bytes;
     }
     c->sizes.kv_bytes = c->layout.kv.bytes;
+    c->sizes.memory_bytes = c->device.free_bytes;
     c->sizes.activation_bytes = c->layout.bytes - c->sizes.weight_bytes - c->sizes.kv_bytes;
 }
 
@@ -280,6 +281,7 @@ const backend_api backend_cuda = {.name = "cuda",
                                   .weight_type = weight_type,
                                   .threads = threads,
                                   .sizes = sizes,
+                                  .measure = cuda_measure_rates,
                                   .pin_row = cuda_pin_row,
                                   .row_bytes = cuda_row_bytes,
                                   .export_rows = cuda_export_rows,

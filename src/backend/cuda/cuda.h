@@ -4,7 +4,7 @@
  *   compile.c   kernels by NVRTC, cached                 pack.c     weights into tiles
  *   upload.c    weights to the device                    store.c    rows out, in and into the pins
  *   cuda.c      opening and closing                      step.c     one step
- *   draw.c      tokens drawn on the device
+ *   draw.c      tokens drawn on the device               measure.c  the yardsticks of bench
  *   kernels/    what runs there
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
@@ -74,6 +74,9 @@ int *cuda_tokens(const cuda *c, int turn); /* [max_wanted] */
 weir_status cuda_fetch(backend *b, weir_error *err);
 weir_status cuda_step(backend *b, const batch *rows, weir_error *err);
 const float *cuda_logits(const backend *b, int i);
+
+/* measure.c */
+weir_status cuda_measure_rates(backend *b, backend_rates *out, weir_error *err);
 
 /* store.c */
 weir_status cuda_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err);

@@ -192,6 +192,15 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_shared shared;
 } cuda_world;
 
+typedef struct cuda_measure { /* the yardsticks of measure.cu */
+    cuda_address memory, bytes;
+    int passes;            /* over the memory */
+    int slots, slot_bytes; /* of a warp's ring */
+    int gates;             /* place in shared memory */
+    int rounds;            /* of products */
+    int unused;
+} cuda_measure;
+
 typedef struct cuda_copy { /* rows of the store to or from a flat record */
     cuda_address record;   /* [n] rows as kv_export_row writes them */
     int slot, is_pin, row, n, exporting;
