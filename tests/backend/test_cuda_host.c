@@ -328,7 +328,7 @@ static void yardsticks_borrow_memory_and_give_it_back(void **state) {
     assert_int_equal(b->api->measure(b, &rates, &err), WEIR_OK);
     assert_true(rates.read_bytes > 1e5 && rates.flops > 1e3);
     assert_int_equal(fake.allocated(), before);
-    fake.fail_at("cuLaunchKernel", 2, 1);
+    fake.fail_at("cuLaunchKernelEx", 2, 1);
     assert_int_equal(b->api->measure(b, &rates, &err), WEIR_ERR_DEVICE);
     assert_int_equal(fake.allocated(), before);
     fake.free_bytes(1 << 10);

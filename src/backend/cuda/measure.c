@@ -8,6 +8,8 @@
 
 #include "base/machine.h"
 
+#include <assert.h>
+
 enum {
     SHARED_ATTRIBUTE = 8, /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
     SLOTS = 3,
@@ -25,7 +27,8 @@ static weir_status run(cuda *c, cuda_handle kernel, cuda_measure *m, int shared_
                        double *seconds, weir_error *err) {
     void *arguments[] = {m};
     const double start = machine_clock();
-    WEIR_TRY(cuda_launch(c, kernel, false, (size_t)shared_bytes, arguments, err));
+    WEIR_TRY(
+        cuda_launch(c, kernel, c->device.n_blocks, c->n_threads, shared_bytes, arguments, err));
     WEIR_TRY(CUDA_CALL(&c->device, synchronize, err, c->device.stream));
     *seconds = machine_clock() - start;
     return WEIR_OK;
@@ -33,6 +36,7 @@ static weir_status run(cuda *c, cuda_handle kernel, cuda_measure *m, int shared_
 
 /* How often `count` fits into a launch that is long enough. */
 static int longer(int count, double seconds) {
+    assert(count > 0 && seconds > 0);
     const double times = LAUNCH_SECONDS / seconds;
     return times > 1 ? (int)(count * MIN_OF(times, 1e4)) : count;
 }
@@ -41,9 +45,11 @@ static weir_status read_memory(cuda *c, cuda_measure m, double *rate, weir_error
     cuda_handle kernel;
     WEIR_TRY(CUDA_CALL(&c->device, function, err, &kernel, c->module, "measure_read"));
     const int warps = c->n_threads / 32;
+    assert(warps > 0 && c->device.n_blocks > 0);
     const int room = c->device.shared_bytes - warps * SLOTS * 8;
     m.slots = SLOTS;
     m.slot_bytes = MIN_OF((int)SLOT_BYTES, room / (warps * SLOTS) / 1024 * 1024);
+    assert(m.slot_bytes >= 1024);
     m.gates = warps * SLOTS * m.slot_bytes;
     const int shared_bytes = m.gates + warps * SLOTS * 8;
     WEIR_TRY(CUDA_CALL(&c->device, set_attribute, err, kernel, SHARED_ATTRIBUTE, shared_bytes));
