@@ -139,6 +139,10 @@ DEVICE unsigned take_ticket(unsigned *p) {
     return (*p)++;
 }
 
+DEVICE void fetch_ahead(const void *p) {
+    (void)p;
+}
+
 DEVICE u32 processor_now(void) {
     return (u32)BLOCK;
 }
@@ -311,6 +315,10 @@ DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
         ++*gate;
     }
     emulator_meet_warp();
+}
+
+DEVICE void copy_start_once(void *to, const void *from, int bytes, u64 *gate) {
+    copy_start(to, from, bytes, gate);
 }
 
 DEVICE void copy_nothing(void) {}

@@ -121,6 +121,11 @@ DEVICE unsigned take_ticket(unsigned *p) {
     return x;
 }
 
+/* Has 128 bytes brought to the second-level cache. */
+DEVICE void fetch_ahead(const void *p) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
 /* The number of this multiprocessor. */
 DEVICE u32 processor_now(void) {
     u32 x;
@@ -330,6 +335,23 @@ DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
     }
 }
 
+/* The same of what is read once in a step: it is the first to leave the second-level cache, so that
+ * all else stays there. */
+DEVICE void copy_start_once(void *to, const void *from, int bytes, u64 *gate) {
+    if (LANE == 0) {
+        asm volatile(
+            "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(gate)),
+            "r"(bytes)
+            : "memory");
+        asm volatile("{\n.reg .b64 policy;\n"
+                     "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+                     "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+                     ".L2::cache_hint [%0], [%1], %2, [%3], policy;\n}" ::"r"(shared_address(to)),
+                     "l"(from), "r"(bytes), "r"(shared_address(gate))
+                     : "memory");
+    }
+}
+
 /* An empty copy keeps the count of copies in step where copies are counted. */
 DEVICE void copy_nothing(void) {}
 
@@ -358,6 +380,10 @@ DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
             : "memory");
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+DEVICE void copy_start_once(void *to, const void *from, int bytes, u64 *gate) {
+    copy_start(to, from, bytes, gate);
 }
 
 DEVICE void copy_nothing(void) {

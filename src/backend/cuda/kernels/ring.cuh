@@ -90,7 +90,7 @@ DEVICE void ring_feed(const cuda_world *w, ring *r) {
         return;
     }
     const int n = r->left < r->chunk_bytes ? r->left : r->chunk_bytes;
-    copy_start(r->slots + r->fill * r->slot_bytes, r->from, n, r->gates + r->fill);
+    copy_start_once(r->slots + r->fill * r->slot_bytes, r->from, n, r->gates + r->fill);
     r->fill = r->fill + 1 == r->n_slots ? 0 : r->fill + 1;
     r->from += n;
     r->left -= n;

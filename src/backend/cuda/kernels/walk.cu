@@ -67,6 +67,15 @@ DEVICE bool fetch_stage(const cuda_world *w, int i, u32 part[4]) {
     return true;
 }
 
+/* The weights of a norm to the second-level cache: behind the barrier memory is busy with what the
+ * rings ask for, and every block would wait for them. */
+DEVICE void fetch_norm(const cuda_stage *s) {
+    const float *weight = (const float *)s->norm.weight;
+    if (s->kind == NN_PROJECT && s->prologue == CUDA_NORM && THREAD * 32 < s->norm.group) {
+        fetch_ahead(weight + THREAD * 32);
+    }
+}
+
 DEVICE cuda_stage *stage_place(const cuda_world *w, int turn) {
     return (cuda_stage *)(shared_bytes + w->shared.stages) + turn;
 }
@@ -98,7 +107,10 @@ KERNEL walk(PARAM cuda_world world) {
         turn ^= 1;
         i = next;
         block_sync();
-        if (i < w->last && stage_place(w, turn)->barrier) grid_barrier(w, ++count);
+        if (i < w->last) {
+            fetch_norm(stage_place(w, turn));
+            if (stage_place(w, turn)->barrier) grid_barrier(w, ++count);
+        }
         take_mark(w, 1);
     }
     take_time(w, w->last);
