@@ -19,6 +19,7 @@
 #pragma GCC diagnostic ignored "-Wcast-qual"
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wint-to-pointer-cast"
+#include "backend/cuda/kernels/attend_many.cu"
 #include "backend/cuda/kernels/walk.cu"
 
 #include "backend/cuda/kernels/draw.cu"
@@ -132,6 +133,8 @@ static void run_walk(void **arguments) {
         kernel(*(const cuda_world *)arguments[0]); \
     }
 RUN(draw)
+RUN(attend_tiles)
+RUN(attend_parts)
 RUN(prepare)
 RUN(wide_16)
 RUN(wide_32)
@@ -158,6 +161,8 @@ static void run_measure_multiply(void **arguments) {
 
 static void (*find(const char *kernel))(void **) {
     if (strcmp(kernel, "walk") == 0) return run_walk;
+    if (strcmp(kernel, "attend_tiles") == 0) return run_attend_tiles;
+    if (strcmp(kernel, "attend_parts") == 0) return run_attend_parts;
     if (strcmp(kernel, "prepare") == 0) return run_prepare;
     if (strcmp(kernel, "wide_16") == 0) return run_wide_16;
     if (strcmp(kernel, "wide_32") == 0) return run_wide_32;

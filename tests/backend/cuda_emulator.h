@@ -31,6 +31,13 @@ typedef struct emulated { /* the running thread */
     int thread, block, n_threads, n_blocks, block_y;
     char *shared;
     u32 *exchange; /* [32][8] words of its warp */
+    struct {       /* copies that were started, not seen yet */
+        char *to;
+        const char *from;
+        unsigned group;
+    } copies[256];
+    int n_copies;
+    unsigned groups;
 } emulated;
 
 extern emulated *emulator_now; /* tests only: the library has no such variable */
@@ -45,6 +52,7 @@ void emulator_fail(const char *what);
 #define KERNEL      static void
 #define KERNEL_WIDE static void
 #define KERNEL_1024 static void
+#define KERNEL_PART static void
 #define PARAM       const
 #define UNROLL
 #define UNROLL_SOME
@@ -173,6 +181,10 @@ DEVICE void store_16(void *p, const u32 x[4]) {
     memcpy(p, x, 16);
 }
 
+DEVICE float load_any(const float *p) {
+    return *p;
+}
+
 /* ---- numbers */
 
 DEVICE float float_of_f16(u32 half) {
@@ -200,6 +212,14 @@ DEVICE u32 e4m3_of_float(float x) {
     return float_to_e4m3(x);
 }
 
+DEVICE u32 f16_of_floats(float a, float b) {
+    return f16_of_float(a) | f16_of_float(b) << 16;
+}
+
+DEVICE u32 bf16_of_floats(float a, float b) {
+    return bf16_of_float(a) | bf16_of_float(b) << 16;
+}
+
 DEVICE u32 bits_of_float(float x) {
     return float_bits(x);
 }
@@ -216,6 +236,10 @@ DEVICE void sine_cosine(long long phase, float *sine, float *cosine) {
 
 DEVICE float exponential(float x) {
     return expf(x);
+}
+
+DEVICE float power_of_2(float x) {
+    return exp2f(x);
 }
 
 DEVICE float quotient(float x, float y) {
@@ -296,6 +320,65 @@ DEVICE void multiply_bytes(int c[4], const u32 a[4], const u32 b[2]) {
 
 DEVICE void multiply_half_bytes(int c[4], const u32 a[2], u32 b) {
     multiply_some_bytes(c, a, &b, 1, true);
+}
+
+/* Row l % 8 of matrix l / 8 lies where lane l says. */
+DEVICE void load_four(u32 out[4], const void *p, bool is_turned) {
+    u32 *all = emulator_now->exchange;
+    if ((uintptr_t)p % 16) emulator_fail("a row of a matrix is not aligned to 16 bytes");
+    memcpy(all + LANE * 8, &p, sizeof p);
+    emulator_meet_warp();
+    for (int i = 0; i < 4; i++) {
+        u16 two[2];
+        for (int e = 0; e < 2; e++) {
+            const int row = is_turned ? LANE % 4 * 2 + e : LANE / 4;
+            const int column = is_turned ? LANE / 4 : LANE % 4 * 2 + e;
+            const u16 *from;
+            memcpy(&from, all + (8 * i + row) * 8, sizeof from);
+            two[e] = from[column];
+        }
+        out[i] = two[0] | (u32)two[1] << 16;
+    }
+    emulator_meet_warp();
+}
+
+DEVICE void load_matrices(u32 out[4], const void *p) {
+    load_four(out, p, false);
+}
+
+DEVICE void load_matrices_turned(u32 out[4], const void *p) {
+    load_four(out, p, true);
+}
+
+/* ---- small copies into shared memory: they are made when they are waited for, no earlier */
+
+DEVICE void copy_16(void *to, const void *from, bool is_there) {
+    static const char zeros[16];
+    emulated *e = emulator_now;
+    if ((uintptr_t)to % 16 || (is_there && (uintptr_t)from % 16)) {
+        emulator_fail("a copy is not aligned to 16 bytes");
+    }
+    if (e->n_copies == 256) emulator_fail("too many copies on their way");
+    e->copies[e->n_copies].to = to;
+    e->copies[e->n_copies].from = is_there ? from : zeros;
+    e->copies[e->n_copies++].group = e->groups;
+}
+
+DEVICE void copies_commit(void) {
+    emulator_now->groups++;
+}
+
+DEVICE void copies_wait(int left) {
+    emulated *e = emulator_now;
+    int kept = 0;
+    for (int i = 0; i < e->n_copies; i++) {
+        if ((int)(e->groups - e->copies[i].group) > left) {
+            memcpy(e->copies[i].to, e->copies[i].from, 16);
+        } else {
+            e->copies[kept++] = e->copies[i];
+        }
+    }
+    e->n_copies = kept;
 }
 
 /* ---- copies into shared memory.  A gate counts copies started and waited for, so that reading

@@ -115,7 +115,8 @@ static void write_source(char out[1024], const cuda_options *o) {
              "#include \"rows.cu\"\n"
              "#include \"wide.cu\"\n"
              "#include \"draw.cu\"\n"
-             "#include \"measure.cu\"\n",
+             "#include \"measure.cu\"\n"
+             "#include \"attend_many.cu\"\n",
              (unsigned)o->formats, one_format, o->head_dim, o->kv_type, o->pin_type,
              (o->head_dim + 63) / 64,
              o->share > 2   ? 4

@@ -98,6 +98,11 @@ static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *e
     const int shared = c->layout.world.shared.bytes;
     WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->walk, SHARED_ATTRIBUTE, shared));
     WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->draw, SHARED_ATTRIBUTE, CUDA_DRAW_BYTES));
+    const cuda_look *look = &c->layout.world.look;
+    WEIR_TRY(CUDA_CALL(d, function, err, &c->attend_tiles, c->module, "attend_tiles"));
+    WEIR_TRY(CUDA_CALL(d, function, err, &c->attend_parts, c->module, "attend_parts"));
+    WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->attend_tiles, SHARED_ATTRIBUTE, look->tile_bytes));
+    WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->attend_parts, SHARED_ATTRIBUTE, look->part_bytes));
     return load_wide(c, err);
 }
 

@@ -8,7 +8,8 @@
  *   kernels/    what runs there
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
- * one launches it stage by stage, products by `prepare` and `wide`.  Levels (cuda-LEVEL) for tests
+ * one launches it stage by stage, products by `prepare` and `wide`, attention
+ * by `attend_tiles` or `attend_parts`.  Levels (cuda-LEVEL) for tests
  * and comparison:
  *
  *   ops     stage by stage always: the readable twin of the whole step
@@ -30,7 +31,7 @@ typedef struct cuda {
     cuda_layout layout;
     cuda_address memory; /* [layout.bytes] */
     cuda_handle module, walk, prepare, draw, copy_rows, pin_row;
-    cuda_handle wide[CUDA_WIDTHS];
+    cuda_handle wide[CUDA_WIDTHS], attend_tiles, attend_parts;
     int n_threads, n_draw_threads; /* of a block of walk, of draw */
     bool by_stage, plain;
     unsigned barrier_count; /* arrivals at the grid barrier so far */

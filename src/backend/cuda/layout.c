@@ -375,6 +375,47 @@ static void choose_splits(cuda_layout *l, const kv_shape *kv, int n_blocks) {
     w->max_splits = (MAX_OF(kv->pins, kv->ring) + w->split - 1) / w->split;
 }
 
+/* Shared memory of attention of many rows: tiles of rows have a block of a multiprocessor, parts of
+ * a row half of one. */
+static void arrange_look(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
+    enum { TILE_SLOTS = 4, PART_SLOTS = 6, MIN_KEYS = 512, PART_WARPS = 4, RESERVED = 1024 };
+    cuda_world *w = &l->world;
+    cuda_look *look = &w->look;
+    const int hd = w->head_dim, share = w->n_heads / w->n_kv_heads, stride = 2 * hd + 16;
+    const int halves = kv->type == WEIR_BF16 ? 2 : 1;
+    const bool is_16 = kv->type == WEIR_F16 || kv->type == WEIR_BF16;
+    assert(w->n_heads % w->n_kv_heads == 0 && w->split > 0);
+    if (!is_16 || hd % 16 || hd > CUDA_MANY_DIM || l->plan->max_rows <= CUDA_TOKENS) return;
+    const int rows = CUDA_LINES * l->n_warps / share;
+    int queries = 2 * halves * (rows * share + 1) * stride, slot = 2 * CUDA_TILE_KEYS * stride;
+    look->tile_slots = MIN_OF(TILE_SLOTS, (device->shared_bytes - queries) / slot);
+    look->tile_bytes = queries + look->tile_slots * slot;
+    if (look->tile_slots < MIN_SLOTS) return;
+    look->tile_rows = rows;
+    if (share > CUDA_LINES) return;
+    look->part_warps = MIN_OF(PART_WARPS, l->n_warps);
+    queries = 2 * 2 * (share + 1) * stride + 16;
+    slot = 2 * CUDA_PART_KEYS * stride * look->part_warps;
+    const int bytes = device->shared_bytes / 2 - RESERVED - queries;
+    look->part_slots = MAX_OF(3, MIN_OF(PART_SLOTS, bytes / slot));
+    look->part_bytes = queries + look->part_slots * slot;
+    look->splits = (MIN_KEYS + w->split - 1) / w->split;
+    look->max_parts = (w->max_splits + look->splits - 1) / look->splits;
+    assert(look->max_parts > 0 && look->part_slots >= 3);
+    if (look->part_bytes > device->shared_bytes) look->part_warps = 0;
+}
+
+static void place_look(cuda_layout *l, const kv_shape *kv) {
+    cuda_world *w = &l->world;
+    if (w->look.part_warps == 0) return;
+    const size_t items =
+        size_mul((size_t)MIN_OF(kv->slots, l->plan->max_rows), (size_t)w->n_kv_heads);
+    const size_t line = (size_t)(w->n_heads / w->n_kv_heads) * (size_t)(w->head_dim + 2);
+    const size_t table = size_mul((size_t)w->look.max_parts, line * sizeof(float));
+    w->look.partials = place(l, "partial sums", size_mul(items, table));
+    w->look.tickets = place(l, "tickets", items * sizeof(unsigned));
+}
+
 static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
     const plan *p = l->plan;
     cuda_world *w = &l->world;
@@ -400,6 +441,7 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     w->logits_stride = base->stride;
     w->vocab = p->vocab;
     place_wide(l, device);
+    place_look(l, kv);
     w->barrier = place(l, "barrier", sizeof(unsigned));
     const size_t times = 2 * (size_t)p->n_ops + 2 + blocks * (CUDA_MARKS + 1);
     l->times = place(l, "times", times * sizeof(uint64_t));
@@ -444,6 +486,7 @@ static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *d
     WEIR_TRY(arrange_shared(l, device, n_threads, err));
     l->wide_depth = (widest(l) + 255) / 256 * 256; /* whole chunks */
     arrange_wide(l, device);
+    arrange_look(l, kv, device);
     place_work(l, kv, device);
     make_stages(l);
     l->world.stages = stages;

@@ -29,6 +29,10 @@ enum {
     CUDA_DIGITS = 2048, /* values of a digit of a distance in octaves, base/octave.h       */
     CUDA_DECK = 4096,   /* candidates that a block keeps in its shared memory              */
     CUDA_DRAW_BYTES = 80 << 10, /* shared memory of a block that draws                     */
+    CUDA_LINES = 16,            /* query heads of rows that a warp looks with (attend_many.cuh) */
+    CUDA_TILE_KEYS = 64,        /* keys that the rows of a slot look at together                */
+    CUDA_PART_KEYS = 16,        /* keys that a warp looks at with a row alone in its slot        */
+    CUDA_MANY_DIM = 128,        /* features of a head there at most                             */
     CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
 };
 
@@ -114,8 +118,9 @@ typedef struct cuda_row { /* a batch_row, and what attention needs to know of it
     int token;                /* negative: the token drawn last for its slot */
     int slot;
     int p, pins, recent, is_pin;
-    int at;            /* row of the ring (or pin) where its key lies */
-    int n_splits, own; /* splits of its keys; the one that has its own key */
+    int at;                    /* row of the ring (or pin) where its key lies */
+    int n_splits, own;         /* splits of its keys; the one that has its own key */
+    int tile_first, tile_rows; /* of row i: rows of the i-th tile of the step */
     int unused;
 } cuda_row;
 
@@ -144,6 +149,16 @@ typedef struct cuda_wide {
     int n_slots, slot_bytes;
 } cuda_wide;
 
+typedef struct cuda_look {      /* attention of many rows; attend_many.cuh */
+    cuda_address partials;      /* [rows alone][n_kv_heads][max_parts][share][head_dim + 2] float */
+    cuda_address tickets;       /* [rows alone][n_kv_heads] */
+    int tiles;                  /* of this step */
+    int tile_rows;              /* of a tile at most; 0: these kernels are not for this model */
+    int tile_slots, tile_bytes; /* of shared memory */
+    int part_warps, part_slots, part_bytes; /* part_warps 0: not for so many heads */
+    int splits, max_parts;                  /* splits of a part; parts of a row */
+} cuda_look;
+
 typedef struct cuda_world { /* the argument of every kernel */
     cuda_address stages;    /* [..] cuda_stage */
     int first, last;        /* this launch runs stages [first, last) */
@@ -170,6 +185,8 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_address alibi;    /* [n_heads] float; 0: none */
     cuda_address partials; /* [items][max_splits][CUDA_HEADS][head_dim + 2] float */
     cuda_address tickets;  /* [items] */
+
+    cuda_look look;
 
     /* A product of many tokens; wide.cuh draws the image. */
     cuda_wide wide;

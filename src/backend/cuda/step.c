@@ -13,8 +13,9 @@
 #include <string.h>
 
 enum {
-    PREPARERS = 8,      /* blocks of `prepare` on a multiprocessor, at most */
-    EARLY_ATTRIBUTE = 6 /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
+    BLOCKS_OF_A_GRID = 16, /* on a multiprocessor: those that end first take the next */
+    PREPARERS = 8,         /* blocks of `prepare` on a multiprocessor, at most */
+    EARLY_ATTRIBUTE = 6    /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
 };
 
 weir_status cuda_launch(cuda *c, cuda_handle kernel, int n_blocks, int n_threads, int shared_bytes,
@@ -60,6 +61,22 @@ static cuda_row row_of(const batch_row *r, const cuda_world *w) {
     return row;
 }
 
+/* How attention of a step of many rows is launched: rows alone in their slots by parts of their
+ * keys, others in tiles of consecutive rows of a slot. */
+static void deal_tiles(const batch *b, cuda_world *w, cuda_row *rows) {
+    if (w->plain || b->n <= CUDA_TOKENS) w->look.tile_rows = 0;
+    if (w->look.tile_rows == 0 || (w->alone && w->look.part_warps)) return;
+    w->alone = 0; /* their keys are stored before */
+    for (int i = 0; i < b->n_groups; i++) {
+        const int first = b->groups[i].first, end = first + b->groups[i].n;
+        assert(b->groups[i].n > 0 && end <= b->n);
+        for (int at = first; at < end; at += w->look.tile_rows) {
+            rows[w->look.tiles].tile_first = at;
+            rows[w->look.tiles++].tile_rows = MIN_OF(w->look.tile_rows, end - at);
+        }
+    }
+}
+
 /* Packs rows, wanted and draws and copies them as one; w says where they are. */
 static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
     cuda_device *d = &c->device;
@@ -77,6 +94,7 @@ static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_erro
     w->alone = is_alone(b);
     w->plain = c->plain;
     w->pass = w->shared.pass;
+    deal_tiles(b, w, rows);
     w->wanted = l->step + at;
     if (b->n_wanted) memcpy(to + at, b->wanted, (size_t)b->n_wanted * sizeof *b->wanted);
     at += (size_t)b->n_wanted * sizeof *b->wanted;
@@ -138,6 +156,24 @@ static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error 
                        arguments, err);
 }
 
+/* Attention of many rows, by tiles or by parts. */
+static weir_status attend(cuda *c, cuda_world *w, int i, weir_error *err) {
+    const cuda_look *look = &w->look;
+    const int most = BLOCKS_OF_A_GRID * c->device.n_blocks;
+    const int units = (w->alone ? w->n * look->max_parts : look->tiles) * w->n_kv_heads;
+    void *arguments[] = {w};
+    assert(units > 0 && (w->alone ? look->partials && w->n <= c->layout.kv.shape.slots : 1));
+    assert(c->layout.stages[i].kind == NN_ATTEND && w->n > CUDA_TOKENS);
+    w->first = i;
+    w->last = i + 1;
+    if (w->alone) {
+        return cuda_launch(c, c->attend_parts, MIN_OF(units, most), 32 * look->part_warps,
+                           look->part_bytes, arguments, err);
+    }
+    return cuda_launch(c, c->attend_tiles, MIN_OF(units, most), c->n_threads, look->tile_bytes,
+                       arguments, err);
+}
+
 /* One stage by itself. */
 static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
     const cuda_stage *s = &c->layout.stages[i];
@@ -145,6 +181,7 @@ static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
     const bool is_many = s->kind == NN_PROJECT && rows > CUDA_TOKENS && !w->plain &&
                          s->matrix.format != CUDA_F32 && c->layout.wide[0].bytes > 0;
     if (s->kind == CUDA_STORE && w->alone) return WEIR_OK;
+    if (s->kind == NN_ATTEND && w->look.tile_rows) return attend(c, w, i, err);
     return is_many ? multiply(c, w, i, rows, err) : walk(c, w, i, i + 1, err);
 }
 

@@ -21,6 +21,7 @@ typedef unsigned long long u64;
 #define KERNEL      extern "C" __global__ void __launch_bounds__(256, 1)
 #define KERNEL_WIDE extern "C" __global__ void __launch_bounds__(384, 1)
 #define KERNEL_1024 extern "C" __global__ void __launch_bounds__(1024, 1)
+#define KERNEL_PART extern "C" __global__ void __launch_bounds__(128, 2)
 #define PARAM       const __grid_constant__
 #define UNROLL      _Pragma("unroll")
 #define UNROLL_SOME _Pragma("unroll 3")
@@ -160,6 +161,13 @@ DEVICE void store_16(void *p, const u32 x[4]) {
     *(uint4 *)p = make_uint4(x[0], x[1], x[2], x[3]);
 }
 
+/* From global memory, past the first-level cache, or from shared memory. */
+DEVICE float load_any(const float *p) {
+    float x;
+    asm volatile("ld.volatile.f32 %0, [%1];" : "=f"(x) : "l"(p));
+    return x;
+}
+
 /* ---- numbers */
 
 DEVICE float float_of_f16(u32 half) {
@@ -211,6 +219,19 @@ DEVICE u32 e4m3_of_float(float x) {
 #endif
 }
 
+/* Two of them in a word, a below. */
+DEVICE u32 f16_of_floats(float a, float b) {
+    u32 both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(b), "f"(a));
+    return both;
+}
+
+DEVICE u32 bf16_of_floats(float a, float b) {
+    u32 both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(b), "f"(a));
+    return both;
+}
+
 DEVICE u32 bits_of_float(float x) {
     return __float_as_uint(x);
 }
@@ -229,6 +250,13 @@ DEVICE void sine_cosine(long long phase, float *sine, float *cosine) {
 DEVICE float exponential(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950408889634f));
+    return y;
+}
+
+/* 2^x likewise. */
+DEVICE float power_of_2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
@@ -301,6 +329,47 @@ DEVICE void multiply_half_bytes(int c[4], const u32 a[2], u32 b) {
         "{%0,%1,%2,%3};"
         : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
+/* Four matrices [8][8] of 16 bits from shared memory; lane l gives the place of row l % 8 of matrix
+ * l / 8, and gets of each what A and B of m16n8k16 want: elements l % 4 * 2 and the next of row
+ * l / 4.  Turned: of column l / 4. */
+DEVICE void load_matrices(u32 out[4], const void *p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"((u32)__cvta_generic_to_shared(p)));
+}
+
+DEVICE void load_matrices_turned(u32 out[4], const void *p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"((u32)__cvta_generic_to_shared(p)));
+}
+
+/* ---- small copies into shared memory: each thread commits its own and waits for them, then
+ * threads meet */
+
+/* 16 bytes, aligned; zeros when they are not there. */
+DEVICE void copy_16(void *to, const void *from, bool is_there) {
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(to)),
+        "l"(from), "r"(is_there ? 16 : 0)
+        : "memory");
+}
+
+DEVICE void copies_commit(void) {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* All but the youngest `left` groups are there. */
+DEVICE void copies_wait(int left) {
+    switch (left) {
+    case 0: asm volatile("cp.async.wait_group 0;" ::: "memory"); break;
+    case 1: asm volatile("cp.async.wait_group 1;" ::: "memory"); break;
+    case 2: asm volatile("cp.async.wait_group 2;" ::: "memory"); break;
+    case 3: asm volatile("cp.async.wait_group 3;" ::: "memory"); break;
+    default: asm volatile("cp.async.wait_group 4;" ::: "memory"); break;
+    }
 }
 
 /* ---- copies into shared memory that run beside the computation; called by whole warps */

@@ -1,0 +1,37 @@
+/* attend_many.cu - attention of steps of many rows: tiles of rows, or rows alone in their slots.
+ *
+ * Test: tests/backend/test_cuda.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef WEIR_EMULATED
+    #include "machine.cuh"
+#endif
+#include "stage.h"
+
+#include "weights.cuh"
+
+#include "input.cuh"
+#include "ring.cuh"
+#include "rows.cuh"
+#include "store.cuh"
+
+#include "attend.cuh"
+
+#include "attend_many.cuh"
+
+/* Whether attend_many.cuh is for this model; layout.c asks the same. */
+#define IS_FOR_MANY(w)                                                  \
+    (WEIR_HEAD_DIM(w) % 16 == 0 && WEIR_HEAD_DIM(w) <= CUDA_MANY_DIM && \
+     (WEIR_KV_TYPE(w) == CUDA_KV_F16 || WEIR_KV_TYPE(w) == CUDA_KV_BF16))
+
+KERNEL attend_tiles(PARAM cuda_world world) {
+    launch_next();
+    launch_wait();
+    if (IS_FOR_MANY(&world)) attend_all_tiles(&world, stage_at(&world, world.first));
+}
+
+KERNEL_PART attend_parts(PARAM cuda_world world) {
+    launch_next();
+    launch_wait();
+    if (IS_FOR_MANY(&world)) attend_all_parts(&world, stage_at(&world, world.first));
+}
