@@ -37,9 +37,10 @@ static const made_shape LLAMA = {.type = TENSOR_BF16,
  * them, bf16 16; as two bytes, where weights are levels, 16 bits of the largest of 32.  A store of
  * 16 bits or 8 rounds a key the other way now and then.  Steps of more than CUDA_TOKENS rows round
  * inputs to 16 bits, f16 has 11 bits of them, bf16 8, and levels times scales, which here have
- * minima larger than weights, to f16. */
+ * minima larger than weights, to f16.  A key that is off by 1e-3 is rounded the other way by fp8,
+ * whose numbers are 6 to 12 % apart, one time in a hundred. */
 static const double CLOSE = 2e-5, CLOSE_BF16 = 2e-4, CLOSE_LEVELS = 3e-4, CLOSE_STORE = 2e-3;
-static const double CLOSE_MANY = 1e-2, CLOSE_MANY_BF16 = 2e-2;
+static const double CLOSE_MANY = 1e-2, CLOSE_MANY_BF16 = 2e-2, CLOSE_MANY_FP8 = 4e-2;
 
 typedef struct rig {
     made *model;
@@ -185,7 +186,9 @@ static void every_store_type_gives_the_reference(void **state) {
         made_shape s = LLAMA;
         s.type = TENSOR_F16;
         check(what, &s, types[i], "cuda", 1, types[i] == WEIR_F32 ? CLOSE : CLOSE_STORE);
-        check(what, &s, types[i], "cuda-ops", 5, CLOSE_MANY);
+        check(what, &s, types[i], "cuda-ops", 2, types[i] == WEIR_F32 ? CLOSE : CLOSE_STORE);
+        check(what, &s, types[i], "cuda-ops", 5,
+              types[i] == WEIR_FP8 ? CLOSE_MANY_FP8 : CLOSE_MANY);
     }
 }
 
