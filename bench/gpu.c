@@ -1,9 +1,10 @@
 /* gpu.c - how fast the CUDA back end decodes, on random weights of known shapes.
  *
  *     bench_gpu [-j] [-l LEVEL] [-n STEPS] [-s STREAMS | -c CHUNK [-p PROMPT]] [-w WINDOW]
- *               SHAPE:TYPE...
+ *               [-d TEMPERATURE] SHAPE:TYPE...
  *
- * SHAPE:TYPE is 1b:bf16, 7b:q4_0, ...; with -c steps are chunks of a prompt.
+ * SHAPE:TYPE is 1b:bf16, 7b:q4_0, ...; with -c steps are chunks of a prompt.  With -d the device
+ * draws the tokens (0: the likeliest, else top-k 40 and top-p 0.9) and reads what it has drawn.
  *
  * The ring is full: every token sees WINDOW keys.  With -p what is timed is a whole prompt, read in
  * chunks from nothing.  For each shape: median and p99 of a step by the host's clock, bytes a step
@@ -64,7 +65,9 @@ typedef struct settings {
     int steps, streams, window;
     int chunk;  /* 0: decode; tokens of one prompt in a step */
     int prompt; /* 0: chunks see the full ring; tokens of a prompt read from nothing */
-    bool json;
+    bool json, draws;
+    float temperature;    /* of draws */
+    const backend *ahead; /* has drawn a token for every stream already */
 } settings;
 
 static double now(void) {
@@ -125,6 +128,8 @@ static void step(backend *b, const settings *s, uint64_t pos) {
     static batch_row rows[MAX_ROWS];
     static batch_group groups[MAX_ROWS];
     static int wanted[MAX_ROWS];
+    static batch_draw draws[MAX_STREAMS];
+    static int32_t tokens[MAX_STREAMS];
     const int n = rows_of_step(s);
     for (int i = 0; i < n; i++) {
         rows[i] = (batch_row){.token = (int)(pos * 31 + (uint64_t)i) % 32000,
@@ -137,14 +142,22 @@ static void step(backend *b, const settings *s, uint64_t pos) {
         wanted[i] = s->chunk ? n - 1 : i;
     }
     if (s->chunk) groups[0].n = n;
+    const weir_sampling how = {.temperature = s->temperature, .top_k = 40, .top_p = 0.9f};
+    for (int i = 0; i < s->streams && s->draws; i++) {
+        draws[i] = (batch_draw){.how = &how, .uniform = (double)(pos % 97) / 97};
+        if (b == s->ahead) rows[i].token = BATCH_DRAWN;
+    }
     const batch all = {.rows = rows,
                        .groups = groups,
                        .wanted = wanted,
+                       .draws = s->draws ? draws : NULL,
                        .n = n,
                        .n_groups = s->streams,
                        .n_wanted = s->streams};
     weir_error err;
     if (b->api->step(b, &all, &err) != WEIR_OK) die(&err);
+    if (!s->draws || b != s->ahead) return;
+    if (b->api->drawn(b, 1, tokens, s->streams, &err) != WEIR_OK) die(&err);
 }
 
 /* A prompt from nothing; the logits of its last token are wanted. */
@@ -281,7 +294,7 @@ static void report(backend *b, const char *text, const made_shape *shape, const 
         tokens / median, 1e6 * median, 1e6 * p99, 1e-9 * bytes, 1e-12 * bytes / median, opened);
 }
 
-static void measure(const char *text, const made_shape *shape, const settings *s) {
+static void measure(const char *text, const made_shape *shape, settings *s) {
     const double begin = now();
     const int n = rows_of_step(s);
     made *m = made_new(shape, n, s->streams);
@@ -300,7 +313,10 @@ static void measure(const char *text, const made_shape *shape, const settings *s
     const double opened = now();
     static double times[MAX_STEPS];
     uint64_t pos = 10000;
-    for (int i = 0; i < (s->prompt ? 2 : 10); i++) run(b, s, pos++);
+    for (int i = 0; i < (s->prompt ? 2 : 10); i++) {
+        run(b, s, pos++);
+        s->ahead = b;
+    }
     for (int i = 0; i < s->steps; i++) {
         const double from = now();
         run(b, s, pos++);
@@ -320,8 +336,9 @@ static void measure(const char *text, const made_shape *shape, const settings *s
 
 int main(int argc, char **argv) {
     settings s = {.steps = 200, .streams = 1, .window = 2048};
-    for (int c; (c = getopt(argc, argv, "jl:n:s:w:c:p:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "jd:l:n:s:w:c:p:")) != -1;) {
         switch (c) {
+        case 'd': s.draws = true, s.temperature = (float)atof(optarg); break;
         case 'j': s.json = true; break;
         case 'p': s.prompt = atoi(optarg); break;
         case 'l': s.level = optarg; break;
@@ -334,6 +351,7 @@ int main(int argc, char **argv) {
     }
     if (s.steps < 1 || s.steps > MAX_STEPS || s.streams < 1 || s.streams > MAX_STREAMS) return 2;
     if (s.chunk < 0 || s.chunk > MAX_ROWS || (s.chunk && s.streams > 1)) return 2;
+    if (s.draws && s.chunk) return 2;
     if (s.prompt < 0 || s.prompt > s.window || (s.prompt && !s.chunk)) return 2;
     for (int i = optind; i < argc; i++) {
         made_shape shape;
