@@ -15,20 +15,21 @@ enum {
     SLOTS = 3,
     SLOT_BYTES = 8 << 10,
     LAUNCHES = 6,
-    ROUNDS = 64,                      /* of the first launch that multiplies */
-    ROUND_FLOPS = 8 * 16 * 8 * 16 * 2 /* of a warp */
+    MULTIPLIERS = 256,
+    ROUNDS = 4, /* of the first launch that multiplies */
+    STAGE_BYTES = MEASURE_TOKENS * 128,
+    ROUND_FLOPS = MEASURE_STEPS * 16 * MEASURE_TOKENS * 16 * 2 /* of a warp */
 };
 
 static const size_t ENOUGH = (size_t)1 << 30, BORROWED = (size_t)2 << 30;
 static const double LAUNCH_SECONDS = 0.02; /* so that starting one does not count */
 
 /* Seconds of one launch. */
-static weir_status run(cuda *c, cuda_handle kernel, cuda_measure *m, int shared_bytes,
-                       double *seconds, weir_error *err) {
+static weir_status run(cuda *c, cuda_handle kernel, cuda_measure *m, int n_threads,
+                       int shared_bytes, double *seconds, weir_error *err) {
     void *arguments[] = {m};
     const double start = machine_clock();
-    WEIR_TRY(
-        cuda_launch(c, kernel, c->device.n_blocks, c->n_threads, shared_bytes, arguments, err));
+    WEIR_TRY(cuda_launch(c, kernel, c->device.n_blocks, n_threads, shared_bytes, arguments, err));
     WEIR_TRY(CUDA_CALL(&c->device, synchronize, err, c->device.stream));
     *seconds = machine_clock() - start;
     return WEIR_OK;
@@ -64,7 +65,7 @@ static weir_status read_memory(cuda *c, cuda_measure m, double *rate, weir_error
     }
     for (int i = 0; i < LAUNCHES; i++) {
         double seconds;
-        WEIR_TRY(run(c, kernel, &m, shared_bytes, &seconds, err));
+        WEIR_TRY(run(c, kernel, &m, c->n_threads, shared_bytes, &seconds, err));
         *rate = MAX_OF(*rate, (double)m.bytes * m.passes / seconds);
         if (i == 0) m.passes = longer(1, seconds);
     }
@@ -74,11 +75,12 @@ static weir_status read_memory(cuda *c, cuda_measure m, double *rate, weir_error
 static weir_status multiply(cuda *c, cuda_measure m, double *rate, weir_error *err) {
     cuda_handle kernel;
     WEIR_TRY(CUDA_CALL(&c->device, function, err, &kernel, c->module, "measure_multiply"));
-    const double warps = (double)c->device.n_blocks * (c->n_threads / 32);
+    const int n_threads = MIN_OF(MULTIPLIERS, c->device.most_threads); /* whole warp groups */
+    const double warps = (double)c->device.n_blocks * (n_threads / 32);
     m.rounds = ROUNDS;
     for (int i = 0; i < LAUNCHES; i++) {
         double seconds;
-        WEIR_TRY(run(c, kernel, &m, 0, &seconds, err));
+        WEIR_TRY(run(c, kernel, &m, n_threads, STAGE_BYTES, &seconds, err));
         *rate = MAX_OF(*rate, warps * m.rounds * ROUND_FLOPS / seconds);
         m.rounds = longer(m.rounds, seconds);
     }

@@ -209,6 +209,8 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_shared shared;
 } cuda_world;
 
+enum { MEASURE_TOKENS = 128, MEASURE_STEPS = 8 }; /* of a round of products */
+
 typedef struct cuda_measure { /* the yardsticks of measure.cu */
     cuda_address memory, bytes;
     int passes;            /* over the memory */

@@ -3,8 +3,8 @@
  *   measure_read       every warp copies its chunks of `memory` into shared memory, as ring.cuh
  *                      has weights come: slots in a ring, the next copies in flight.  Nobody reads
  *                      them.  Moves passes * bytes of DRAM; 95 % of the data sheet's is the roof.
- *   measure_multiply   every warp has eight sums of bf16 products in registers and adds to them in
- *                      turn: no memory at all.
+ *   measure_multiply   every warp adds products by a stage of bf16 in shared memory, whatever is
+ *                      there, to its sums: wgmma where wide.cuh uses it.  No memory at all.
  *
  * Times are the host's.  CPU twins: cpu/bandwidth.c, cpu/peak.c.
  * Test: tests/backend/test_cuda_host.c.
@@ -68,20 +68,22 @@ KERNEL measure_read(PARAM cuda_measure measure) {
 }
 
 KERNEL measure_multiply(PARAM cuda_measure measure) {
-    const u32 one = 0x3f803f80u; /* two bf16; neighbours of 1, so that bits change as in life */
-    u32 a[4], b[2];
-    float c[8][4];
-    UNROLL for (int i = 0; i < 4; i++) a[i] = one ^ (u32)(LANE * 5 + i);
-    UNROLL for (int i = 0; i < 2; i++) b[i] = one ^ (u32)(LANE * 3 + i);
-    UNROLL for (int i = 0; i < 8; i++) {
-        UNROLL for (int k = 0; k < 4; k++) c[i][k] = 0;
+    u32 a[4];
+    float c[MEASURE_TOKENS / 2]; /* of the lane */
+    UNROLL for (int i = 0; i < 4; i++) {
+        a[i] = 0x3f803f80u ^ (u32)(LANE * 5 + i); /* bf16 near 1, so that bits change as in life */
     }
+    UNROLL for (int i = 0; i < MEASURE_TOKENS / 2; i++) c[i] = 0;
     for (int r = 0; r < measure.rounds; r++) {
-        UNROLL for (int i = 0; i < 8; i++) multiply_bf16(c[i], a, b);
+        wide_begin();
+        UNROLL for (int i = 0; i < MEASURE_STEPS; i++) {
+            wide_multiply(c, MEASURE_TOKENS, a, shared_bytes, i % 4, true);
+        }
+        wide_end();
+        wide_wait(0);
     }
+    wide_settle(c, MEASURE_TOKENS);
     float sum = 0;
-    UNROLL for (int i = 0; i < 8; i++) {
-        UNROLL for (int k = 0; k < 4; k++) sum += c[i][k];
-    }
-    if (sum < 0) *(float *)measure.memory = sum; /* never: so that the sums are wanted */
+    UNROLL for (int i = 0; i < MEASURE_TOKENS / 2; i++) sum += c[i];
+    if (measure.rounds < 0) *(float *)measure.memory = sum; /* never: so that sums are wanted */
 }
