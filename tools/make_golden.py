@@ -34,6 +34,7 @@ import numpy as np
 import torch
 import transformers
 
+import make_fp8_golden
 import reference
 
 VOCAB = 97
@@ -461,7 +462,8 @@ def make_family(out, family, config, ids, seed):
 README = """# Golden logits
 
 Made by tools/make_golden.py; do not edit.  Every folder is a tiny random model as Hugging Face
-stores it.  Dense logits come from transformers, all others from tools/reference.py (float64).
+stores it.  Dense logits come from transformers, all others from tools/reference.py (float64),
+and so do those of fp8_*, made by tools/make_fp8_golden.py.
 
 * `ids.txt`: token ids separated by white space; every case reads the first of them.
 * `<model>/<case>.f32`: float32, little-endian, [stored rows, vocab]; no header.
@@ -488,6 +490,7 @@ def make_all(out):
     lines = []
     for seed, (family, config) in enumerate(MODELS.items()):
         lines += make_family(out, family, config, ids, seed)
+    lines += make_fp8_golden.make_fp8(out)
     (out / "cases.txt").write_text("".join(lines))
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{len(lines)} cases, {size / 1e6:.2f} MB")

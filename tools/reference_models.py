@@ -24,6 +24,18 @@ import numpy as np
 # ---------------------------------------------------------------------- files
 
 
+def e4m3_numbers():
+    """The number of each code of e4m3: sign, 4 bits of exponent (bias 7), 3 of fraction."""
+    code = np.arange(256)
+    exponent, fraction = code >> 3 & 15, code & 7
+    small, large = fraction / 512.0, (1 + fraction / 8.0) * 2.0 ** (exponent - 7.0)
+    numbers = np.where(exponent == 0, small, large) * np.where(code > 127, -1.0, 1.0)
+    return np.where(code & 127 == 127, np.nan, numbers)
+
+
+E4M3 = e4m3_numbers()
+
+
 def read_safetensors(path):
     """Returns {name: float64 array}.  A file is: u64 header size, JSON header, data."""
     raw = np.memmap(path, dtype=np.uint8, mode="r")
@@ -38,6 +50,8 @@ def read_safetensors(path):
         part = np.array(data[begin:end])  # a copy: offsets need not be aligned
         if info["dtype"] == "BF16":  # the upper half of a float32
             values = (part.view("<u2").astype(np.uint32) << 16).view(np.float32)
+        elif info["dtype"] == "F8_E4M3":
+            values = E4M3[part]
         else:
             values = part.view({"F32": "<f4", "F16": "<f2", "F64": "<f8"}[info["dtype"]])
         tensors[name] = values.astype(np.float64).reshape(info["shape"])
@@ -54,7 +68,19 @@ def read_folder(folder):
     tensors = {}
     for file in files:
         tensors.update(read_safetensors(file))
+    apply_scales(tensors)
     return config, tensors
+
+
+def apply_scales(tensors):
+    """Multiplies fp8 weights by the scales that lie beside them, each of which serves as many rows
+    and columns as there are; of blocks 128, of which the last may be cut."""
+    for name in [n for n in tensors if n.endswith((".weight_scale", ".weight_scale_inv"))]:
+        weight, scale = name[: name.rindex("_scale")], tensors.pop(name)
+        rows, cols = tensors[weight].shape
+        if name.endswith("_inv"):
+            scale = scale.repeat(128, axis=0).repeat(128, axis=1)[:rows, :cols]
+        tensors[weight] = tensors[weight] * scale
 
 
 # ---------------------------------------------------------------------- rotation

@@ -38,7 +38,8 @@ static size_t estimate_weights(const plan *p, weir_type type) {
     for (int i = 0; i < p->n_matrices; i++) {
         const plan_matrix *m = &p->matrices[i];
         if (m->shared_with >= 0) continue;
-        const size_t stored = size_mul((size_t)m->rows, tensor_row_bytes(m->type, m->cols));
+        const tensor_type kept = m->type == TENSOR_FP8 ? TENSOR_F16 : m->type;
+        const size_t stored = size_mul((size_t)m->rows, tensor_row_bytes(kept, m->cols));
         const size_t weights = size_mul((size_t)m->rows, (size_t)m->cols);
         const size_t q8 = weights / 32 * 34, q4 = weights / 32 * 18;
         const size_t packed = type == WEIR_Q8 ? q8 : type == WEIR_Q4 ? q4 : stored;

@@ -23,7 +23,7 @@
 
 /* Bytes the elements of a type are aligned to where they lie. */
 static size_t element_align(tensor_type type) {
-    return type == TENSOR_F32 ? 4 : 2; /* blocks begin or end with an f16 */
+    return type == TENSOR_F32 ? 4 : type == TENSOR_FP8 ? 1 : 2; /* blocks have an f16 in them */
 }
 
 /* Makes room for one more; capacities are powers of two, so the count tells when it is full. */

@@ -434,13 +434,22 @@ static weir_status read_foreign(reader *r, nn_config *c) {
                      why.message);
 }
 
+/* Methods whose weights are e4m3 with scales beside them; what is in the file decides the rest. */
+static bool is_fp8(reader *r, const json_t *q, const char *method) {
+    if (strcmp(method, "fp8") == 0 || strcmp(method, "fbgemm_fp8") == 0) return true;
+    return strcmp(method, "compressed-tensors") == 0 &&
+           strcmp(get_string(r, q, "format", ""), "float-quantized") == 0;
+}
+
 static void refuse_quantised(reader *r) {
     const json_t *q = get_object(r, "quantization_config");
     if (!q || r->status != WEIR_OK) return;
+    const char *method = get_string(r, q, "quant_method", "an unnamed method");
+    if (r->status != WEIR_OK || is_fp8(r, q, method)) return;
     r->status = weir_fail(r->err, WEIR_ERR_MODEL,
-                          "%s: weights are quantised by %.40s, wanted are F32, F16 or BF16 weights "
-                          "or a GGUF",
-                          r->path, get_string(r, q, "quant_method", "an unnamed method"));
+                          "%s: weights are quantised by %.40s, wanted are F32, F16, BF16 or FP8 "
+                          "weights or a GGUF",
+                          r->path, method);
 }
 
 weir_status config_from_json(nn_config *out, arena *a, const char *json, size_t size,

@@ -41,7 +41,7 @@ static const struct {
     [TENSOR_Q4_0] = {"Q4_0", SMALL, 18},  [TENSOR_Q4_1] = {"Q4_1", SMALL, 20},
     [TENSOR_Q5_0] = {"Q5_0", SMALL, 22},  [TENSOR_Q5_1] = {"Q5_1", SMALL, 24},
     [TENSOR_Q4_K] = {"Q4_K", SUPER, 144}, [TENSOR_Q5_K] = {"Q5_K", SUPER, 176},
-    [TENSOR_Q6_K] = {"Q6_K", SUPER, 210},
+    [TENSOR_Q6_K] = {"Q6_K", SUPER, 210}, [TENSOR_FP8] = {"F8_E4M3", 1, 1},
 };
 
 const char *tensor_type_name(tensor_type type) {
@@ -210,6 +210,8 @@ void tensor_row_to_float(tensor_type type, const void *row, float *out, int64_t 
         f16_row(p, out, n);
     } else if (type == TENSOR_BF16) {
         bf16_row(p, out, n);
+    } else if (type == TENSOR_FP8) {
+        for (int64_t i = 0; i < n; i++) out[i] = e4m3_to_float(p[i]);
     } else {
         block_fn *const decode = block_fns[type];
         const int64_t block = types[type].block;

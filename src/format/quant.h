@@ -13,6 +13,8 @@
  *   Q5_K   256                 176               the same with a fifth bit
  *   Q6_K   256                 210               d * sc * (q - 32), sixteen groups of 16
  *
+ *   F8_E4M3 1                 1                 e4m3, before the scales that lie beside it
+ *
  * Block layouts are GGML's; quant.c draws each.  Fuzz: fuzz/fuzz_gguf.c; test:
  * tests/format/test_quant.c against golden files of the `gguf` package.
  *
@@ -33,6 +35,7 @@ typedef enum tensor_type {
     TENSOR_Q4_K,
     TENSOR_Q5_K,
     TENSOR_Q6_K,
+    TENSOR_FP8,
     TENSOR_N_TYPES,
 } tensor_type;
 
@@ -43,7 +46,8 @@ size_t tensor_type_block_bytes(tensor_type type);
 /* Bytes of one row of n weights; n must be a multiple of the block. */
 size_t tensor_row_bytes(tensor_type type, int64_t n);
 
-/* One row of n weights to floats, exactly.  n is a multiple of the block. */
+/* One row of n weights to floats, exactly; FP8 without scales (plan_matrix_row has them).  n is a
+ * multiple of the block. */
 void tensor_row_to_float(tensor_type type, const void *row, float *out, int64_t n);
 
 /* n floats to n / 32 blocks, the way GGML's reference quantiser does; n % 32 == 0. */

@@ -42,11 +42,21 @@ static const struct {
     int type;
     unsigned bytes;
 } dtypes[] = {
-    {"F32", TENSOR_F32, 4}, {"F16", TENSOR_F16, 2}, {"BF16", TENSOR_BF16, 2},
-    {"F64", -1, 8},         {"I64", -1, 8},         {"U64", -1, 8},
-    {"I32", -1, 4},         {"U32", -1, 4},         {"I16", -1, 2},
-    {"U16", -1, 2},         {"I8", -1, 1},          {"U8", -1, 1},
-    {"BOOL", -1, 1},        {"F8_E4M3", -1, 1},     {"F8_E5M2", -1, 1},
+    {"F32", TENSOR_F32, 4},
+    {"F16", TENSOR_F16, 2},
+    {"BF16", TENSOR_BF16, 2},
+    {"F64", -1, 8},
+    {"I64", -1, 8},
+    {"U64", -1, 8},
+    {"I32", -1, 4},
+    {"U32", -1, 4},
+    {"I16", -1, 2},
+    {"U16", -1, 2},
+    {"I8", -1, 1},
+    {"U8", -1, 1},
+    {"BOOL", -1, 1},
+    {"F8_E4M3", TENSOR_FP8, 1},
+    {"F8_E5M2", -1, 1},
 };
 
 static bool ends_with(const char *name, const char *tail) {
@@ -121,7 +131,7 @@ static weir_status read_tensor(reader *r, const char *name, const json_t *entry)
     if (i == COUNT_OF(dtypes) || (!is_ours && !safetensors_is_ignored(name))) {
         return weir_fail(r->err, WEIR_ERR_MODEL,
                          "%s: tensor %.100s: type %.20s is not supported; supported are F32, F16, "
-                         "BF16",
+                         "BF16, F8_E4M3",
                          r->path, name, dtype);
     }
     tensor_view t = {.name = name};

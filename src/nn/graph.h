@@ -16,6 +16,8 @@ struct nn_param { /* rows of a checkpoint tensor; a vector is one row */
     const tensor_view *view;
     nn_rows rows; /* which rows of the stored matrix, in order */
     int n_rows, n_cols;
+    const tensor_view *scale;   /* FP8: what weights are multiplied by; NULL for other types */
+    int scale_rows, scale_cols; /* weights that share one: all, a stored row, or 128 x 128 */
 };
 
 struct nn_loader {

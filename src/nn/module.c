@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_BYTES = 256, SHAPE_BYTES = 48 };
+enum { NAME_BYTES = 256, SHAPE_BYTES = 48, SCALE_BLOCK = 128 };
 
 nn_scope nn_sub(const nn_scope *parent, const char *name) {
     return (nn_scope){parent->loader, parent, name, -1};
@@ -60,6 +60,62 @@ static const char *shape(char out[SHAPE_BYTES], int64_t rows, int64_t cols) {
     return out;
 }
 
+static int64_t blocks_of(int64_t n) {
+    return (n + SCALE_BLOCK - 1) / SCALE_BLOCK;
+}
+
+/* How the scales of an FP8 matrix are shared out; false: not in any way that is known. */
+static bool share_scales(nn_param *p) {
+    const tensor_view *v = p->scale;
+    const int64_t rows = v->dims[0], cols = v->n_dims == 2 ? v->dims[1] : 1;
+    if (v->n_dims > 2) return false;
+    if (rows == 1 && cols == 1) {
+        p->scale_rows = p->n_rows, p->scale_cols = p->n_cols;
+    } else if (rows == p->n_rows && cols == 1) {
+        p->scale_rows = 1, p->scale_cols = p->n_cols;
+    } else {
+        p->scale_rows = p->scale_cols = SCALE_BLOCK;
+        return rows == blocks_of(p->n_rows) && cols == blocks_of(p->n_cols);
+    }
+    return true;
+}
+
+/* Scales whose weights are numbers of 16 bits: back ends may keep them so. */
+static bool are_scales_sound(const tensor_view *v) {
+    const size_t bytes = tensor_row_bytes(v->type, 1);
+    for (uint64_t i = 0; i < v->bytes / bytes; i++) {
+        float x;
+        tensor_row_to_float(v->type, (const char *)v->data + i * bytes, &x, 1);
+        if (!(x >= 0 && x <= 65504.0f / 448)) return false;
+    }
+    return true;
+}
+
+/* The scales of an FP8 matrix: name.weight_scale of one or of each row (compressed-tensors,
+ * FBGEMM), name.weight_scale_inv of each 128 x 128 (DeepSeek); both are multiplied by. */
+static void bind_scales(const nn_scope *s, const char *name, nn_param *p) {
+    nn_loader *l = s->loader;
+    char full[NAME_BYTES] = "", found[SHAPE_BYTES];
+    p->scale = find(s, name, ".weight_scale_inv");
+    full_name(s, name, p->scale ? ".weight_scale_inv" : ".weight_scale", full);
+    if (!p->scale) p->scale = find(s, name, ".weight_scale");
+    if (l->error.status != WEIR_OK) return;
+    if (!p->scale || p->view->n_dims != 2) {
+        weir_fail(&l->error, WEIR_ERR_MODEL, "%s: is missing, FP8 weights want scales", full);
+    } else if (tensor_type_block(p->scale->type) != 1 || p->scale->type == TENSOR_FP8) {
+        weir_fail(&l->error, WEIR_ERR_MODEL, "%s: is %s, wanted are F32, F16 or BF16", full,
+                  tensor_type_name(p->scale->type));
+    } else if (!share_scales(p)) {
+        weir_fail(&l->error, WEIR_ERR_MODEL,
+                  "%s: is %s, FP8 weights want [1], [%d, 1] or [%" PRId64 ", %" PRId64 "]", full,
+                  shape(found, p->scale->n_dims > 1 ? p->scale->dims[0] : 0,
+                        p->scale->dims[p->scale->n_dims > 1]),
+                  p->n_rows, blocks_of(p->n_rows), blocks_of(p->n_cols));
+    } else if (!are_scales_sound(p->scale)) {
+        weir_fail(&l->error, WEIR_ERR_MODEL, "%s: has numbers out of [0, 146]", full);
+    }
+}
+
 /* The tensor as [rows, cols]; rows 0: a vector of cols.  Absent: an error unless optional. */
 static const nn_param *bind(const nn_scope *s, const char *name, const char *suffix, int rows,
                             int cols, bool optional) {
@@ -91,6 +147,7 @@ static const nn_param *bind(const nn_scope *s, const char *name, const char *suf
     }
     const int n = is_vector ? 1 : rows;
     *p = (nn_param){.view = v, .rows = {0, n, n, 1}, .n_rows = n, .n_cols = cols};
+    if (v->type == TENSOR_FP8) bind_scales(s, name, p);
     return p;
 }
 

@@ -326,18 +326,42 @@ void plan_free(plan *p) {
     if (p) arena_free(p->arena);
 }
 
-const void *plan_matrix_bytes(const plan_matrix *m, int row) {
+/* The part of a row, and the row of the stored matrix. */
+static const nn_param *stored_row(const plan_matrix *m, int row, size_t *stored) {
     assert(row >= 0 && row < m->rows);
     int part = m->n_parts - 1;
     while (m->parts[part].first_row > row) part--;
     const nn_param *w = m->parts[part].weight;
     const int r = row - m->parts[part].first_row;
-    const size_t stored = (size_t)w->rows.first +
-                          (size_t)(r / w->rows.block) * (size_t)w->rows.stride +
-                          (size_t)(r % w->rows.block);
+    *stored = (size_t)w->rows.first + (size_t)(r / w->rows.block) * (size_t)w->rows.stride +
+              (size_t)(r % w->rows.block);
+    return w;
+}
+
+const void *plan_matrix_bytes(const plan_matrix *m, int row) {
+    size_t stored;
+    const nn_param *w = stored_row(m, row, &stored);
     return (const char *)w->view->data + stored * tensor_row_bytes(m->type, m->cols);
+}
+
+float plan_matrix_scale(const plan_matrix *m, int row, int k) {
+    size_t stored;
+    float scale;
+    const nn_param *w = stored_row(m, row, &stored);
+    assert(m->type == TENSOR_FP8 && k >= 0 && k < m->cols);
+    const size_t per_row = (size_t)(m->cols - 1) / (size_t)w->scale_cols + 1;
+    const size_t at = stored / (size_t)w->scale_rows * per_row + (size_t)(k / w->scale_cols);
+    const tensor_type type = w->scale->type;
+    tensor_row_to_float(type, (const char *)w->scale->data + at * tensor_row_bytes(type, 1), &scale,
+                        1);
+    return scale;
 }
 
 void plan_matrix_row(const plan_matrix *m, int row, float *out) {
     tensor_row_to_float(m->type, plan_matrix_bytes(m, row), out, m->cols);
+    if (m->type != TENSOR_FP8) return;
+    for (int k = 0; k < m->cols;) {
+        const float scale = plan_matrix_scale(m, row, k);
+        for (const int end = MIN_OF(k + PLAN_SCALED, m->cols); k < end; k++) out[k] *= scale;
+    }
 }

@@ -21,7 +21,10 @@
 #include "nn/graph.h"
 #include "nn/rope.h"
 
-enum { PLAN_MAX_PARTS = 4 };
+enum {
+    PLAN_MAX_PARTS = 4,
+    PLAN_SCALED = 64, /* FP8: weights of a row, from a multiple of it on, that share a scale */
+};
 
 typedef struct plan_matrix { /* [rows, cols]: the weights of one matrix product or embedding */
     int rows, cols;
@@ -103,6 +106,8 @@ static inline float *plan_row(const plan *p, char *memory, int t, int r) {
 void plan_matrix_row(const plan_matrix *m, int row, float *out);
 /* Its stored bytes, in the checkpoint's file. */
 const void *plan_matrix_bytes(const plan_matrix *m, int row);
+/* FP8: the scale of weight k of a row. */
+float plan_matrix_scale(const plan_matrix *m, int row, int k);
 
 /* One line at a time: operations, tensors with their live intervals and offsets, totals. */
 void plan_describe(const plan *p, void (*write)(void *user, const char *line), void *user);

@@ -75,6 +75,9 @@ static inline void made_block(rng *r, tensor_type type, char *block, int n) {
         made_put_f16(block + 2, x / 16);
         break;
     case TENSOR_Q6_K: made_put_f16(block + 208, x / 512); break;
+    case TENSOR_FP8:
+        block[0] = (char)((block[0] & 0x7f) == 0x7f ? 0x40 : block[0]);
+        break; /* no NaN */
     case TENSOR_N_TYPES: break;
     }
 }
@@ -104,10 +107,35 @@ static inline void made_add(made *t, const char *name, tensor_type type, int row
                                                .bytes = bytes};
 }
 
+/* Scales of an FP8 matrix, shared in one of the three ways; codes have a variance of about 10^4. */
+static inline void made_scales(made *t, const char *name, int rows, int cols) {
+    char full[72];
+    snprintf(full, sizeof full, "%s_scale", name);
+    const int way = t->shape.pool ? 0 : t->checkpoint.n_tensors % 3;
+    const int n_rows = way == 0 ? 1 : way == 1 ? rows : (rows + 127) / 128;
+    const int n_cols = way == 2 ? (cols + 127) / 128 : 1, n = n_rows * n_cols;
+    float *data = arena_alloc(t->checkpoint.arena, (size_t)n * sizeof *data, 64);
+    for (int i = 0; i < n; i++) {
+        data[i] = (float)((0.5 + rng_uniform(&t->random)) / 100 / sqrt((double)cols));
+    }
+    t->checkpoint.tensors[t->checkpoint.n_tensors++] =
+        (tensor_view){.name = arena_copy(t->checkpoint.arena, full, strlen(full)),
+                      .type = TENSOR_F32,
+                      .n_dims = 2,
+                      .dims = {n_rows, n_cols},
+                      .data = data,
+                      .bytes = (size_t)n * sizeof *data};
+}
+
+static inline void made_matrix(made *t, const char *name, int rows, int cols) {
+    made_add(t, name, t->shape.type, rows, cols);
+    if (t->shape.type == TENSOR_FP8) made_scales(t, name, rows, cols);
+}
+
 static inline void made_linear(made *t, int layer, const char *name, int rows, int cols) {
     char full[64];
     snprintf(full, sizeof full, "l.%d.%s.weight", layer, name);
-    made_add(t, full, t->shape.type, rows, cols);
+    made_matrix(t, full, rows, cols);
     snprintf(full, sizeof full, "l.%d.%s.bias", layer, name);
     if (t->shape.bias) made_add(t, full, TENSOR_F32, 0, rows);
 }
@@ -141,8 +169,8 @@ static inline void made_weights(made *t) {
         t->checkpoint.tensors[t->checkpoint.n_tensors++] =
             (tensor_view){.name = "!", .data = pool, .bytes = s->pool};
     }
-    made_add(t, "embed.weight", s->type, s->vocab, s->dim);
-    if (!s->tied) made_add(t, "head.weight", s->type, s->vocab, s->dim);
+    made_matrix(t, "embed.weight", s->vocab, s->dim);
+    if (!s->tied) made_matrix(t, "head.weight", s->vocab, s->dim);
     made_norm(t, s->n_layers, "n", s->dim);
     for (int l = 0; l < s->n_layers; l++) {
         made_linear(t, l, "q", q, s->dim);
@@ -251,7 +279,7 @@ static inline made *made_new(const made_shape *shape, int max_rows, int max_want
     made *t = mem_alloc(sizeof *t);
     t->shape = *shape;
     t->random.state = 1234 + (uint64_t)shape->type;
-    t->capacity = 4 + 24 * (shape->n_layers + 1);
+    t->capacity = 8 + 32 * (shape->n_layers + 1);
     checkpoint *c = &t->checkpoint;
     c->arena = arena_new();
     c->path = "made";

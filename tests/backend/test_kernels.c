@@ -31,7 +31,7 @@ static void compile_for(const char *target, int head_dim, weir_type kv_type) {
     cuda_image image;
     weir_error err = {0};
     const cuda_options o = {.target = target,
-                            .formats = 0x3ff,
+                            .formats = (1 << CUDA_N_FORMATS) - 1,
                             .head_dim = head_dim,
                             .kv_type = kv_type,
                             .pin_type = kv_is_scaled(kv_type) ? WEIR_F16 : kv_type};

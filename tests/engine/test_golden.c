@@ -247,6 +247,14 @@ static bool is_16_bit(const golden_case *c) {
     return !strcmp(c->family, "llama_bf16") || !strcmp(c->family, "neox_f16");
 }
 
+static bool is_fp8(const golden_case *c) {
+    return !strncmp(c->family, "fp8_", 4);
+}
+
+static bool is_whole(const golden_case *c) { /* weights of 32 bits */
+    return !is_16_bit(c) && !is_fp8(c);
+}
+
 /* Runs the cases that `is_wanted` picks, which must not be none. */
 static void run_cases(const char *name, bool (*is_wanted)(const golden_case *)) {
     static const int chunks[] = {1, 7, 64};
@@ -263,7 +271,8 @@ static void run_cases(const char *name, bool (*is_wanted)(const golden_case *)) 
         for (size_t i = 0; i < COUNT_OF(chunks); i++) {
             static golden_run run; /* 128 KiB: too much for a stack under a sanitizer */
             run = (golden_run){.c = &c, .backend = name, .chunk = chunks[i]};
-            run.tolerance = is_16_bit(&c) ? TOLERANCE_16_BIT : TOLERANCE;
+            run.tolerance =
+                is_16_bit(&c) || (is_fp8(&c) && !is_slow) ? TOLERANCE_16_BIT : TOLERANCE;
             failures += run_engine(&run, ids, is_slow ? (int)i : -1);
         }
     }
@@ -275,15 +284,15 @@ static void run_cases(const char *name, bool (*is_wanted)(const golden_case *)) 
 /* ---- promises */
 
 static bool is_dense(const golden_case *c) {
-    return !is_16_bit(c) && !strcmp(c->mode, "dense");
+    return is_whole(c) && !strcmp(c->mode, "dense");
 }
 
 static bool is_streaming(const golden_case *c) {
-    return !is_16_bit(c) && !strcmp(c->mode, "streaming") && !c->n_pins && c->n_turns < 0;
+    return is_whole(c) && !strcmp(c->mode, "streaming") && !c->n_pins && c->n_turns < 0;
 }
 
 static bool is_other_mode(const golden_case *c) {
-    return !is_16_bit(c) && (!strcmp(c->mode, "window") || !strcmp(c->mode, "recompute"));
+    return is_whole(c) && (!strcmp(c->mode, "window") || !strcmp(c->mode, "recompute"));
 }
 
 static bool is_pinning(const golden_case *c) {
@@ -318,6 +327,10 @@ static void weights_of_16_bits_give_the_same_logits_within_their_precision(void 
     run_cases(*state, is_16_bit);
 }
 
+static void fp8_weights_are_codes_times_scales_by_every_convention(void **state) {
+    run_cases(*state, is_fp8);
+}
+
 /* test_golden ['cpu*']: all, or the tests of one back end.  test_golden --on cuda: on another. */
 int main(int argc, char **argv) {
     static char ref[] = "ref", cpu[] = "cpu";
@@ -331,6 +344,7 @@ int main(int argc, char **argv) {
         ON_BOTH(spans_pinned_later_are_seen_as_the_definition_sees_them),
         ON_BOTH(turns_leave_whole_as_in_the_definition),
         ON_BOTH(weights_of_16_bits_give_the_same_logits_within_their_precision),
+        ON_BOTH(fp8_weights_are_codes_times_scales_by_every_convention),
     };
     if (argc == 3 && !strcmp(argv[1], "--on")) {
         weir_engine *held; /* a device stays open between the many engines */
@@ -349,6 +363,7 @@ int main(int argc, char **argv) {
             {"turns", turns_leave_whole_as_in_the_definition, NULL, NULL, argv[2]},
             {"16 bit", weights_of_16_bits_give_the_same_logits_within_their_precision, NULL, NULL,
              argv[2]},
+            {"fp8", fp8_weights_are_codes_times_scales_by_every_convention, NULL, NULL, argv[2]},
         };
         return cmocka_run_group_tests(alone, NULL, NULL);
     }

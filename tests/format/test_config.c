@@ -240,6 +240,9 @@ static void an_unknown_architecture_with_llamas_keys_is_read_under_its_name(void
 static void quantised_checkpoints_are_refused_by_method(void **state) {
     (void)state;
     refused(LLAMA(",\"quantization_config\":{\"quant_method\":\"gptq\"}"), "quantised by gptq");
+    refused(LLAMA(",\"quantization_config\":{\"quant_method\":\"compressed-tensors\","
+                  "\"format\":\"pack-quantized\"}"),
+            "quantised by compressed-tensors");
 }
 
 static void files_that_are_no_configuration_are_refused(void **state) {

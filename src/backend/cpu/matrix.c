@@ -2,9 +2,13 @@
  *
  *   matrix used by    stored as             kept as
  *   PROJECT           16 or 32 bit          as stored, or Q8 / Q4 when --weights asks for it
+ *   PROJECT           FP8                   F16 of weight times scale, or Q8 / Q4
  *   PROJECT           a GGUF block type     the format of pack.h that holds it without loss
  *   LOOKUP only       anything              nothing: rows are read from the mapped file
  *   both (tied head)  anything              one copy; LOOKUP reads its rows out of the panels
+ *
+ * FP8 in F16 is off by 2^-12 of itself (2^-25 where it is that small), sixty times less than what
+ * e4m3 rounded away; Q8 halves it for another 1/254 of the largest of 32.
  *
  * With Q4 the head, tied or not, becomes Q8: logits and embeddings suffer most from 4 bits.
  *
@@ -15,6 +19,7 @@
 #include "backend/cpu/attend.h"
 #include "backend/cpu/cpu.h"
 #include "base/arena.h"
+#include "base/half.h"
 
 #include <assert.h>
 #include <stdatomic.h>
@@ -37,7 +42,7 @@ typedef struct packing { /* one matrix under way */
 } packing;
 
 static bool is_float(tensor_type type) {
-    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
+    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16 || type == TENSOR_FP8;
 }
 
 static int root_of(const plan *p, int i) {
@@ -48,7 +53,9 @@ static int root_of(const plan *p, int i) {
 /* The type matrix i is packed from. */
 static tensor_type packed_type(const plan *p, int i, weir_type wanted, bool is_head) {
     const plan_matrix *m = &p->matrices[i];
-    if (wanted == WEIR_TYPE_DEFAULT || !is_float(m->type) || m->cols % PACK_GROUP) return m->type;
+    if (wanted == WEIR_TYPE_DEFAULT || !is_float(m->type) || m->cols % PACK_GROUP) {
+        return m->type == TENSOR_FP8 ? TENSOR_F16 : m->type;
+    }
     return wanted == WEIR_Q8 || is_head ? TENSOR_Q8_0 : TENSOR_Q4_0;
 }
 
@@ -66,7 +73,10 @@ static int panel_rows(const packing *k, int panel, int ith, const void *rows[PAC
     const size_t bytes = tensor_row_bytes(k->type, m->cols);
     for (int i = 0; i < n; i++, blocks += bytes) {
         plan_matrix_row(m, first + i, floats);
-        if (k->type == TENSOR_Q8_0) {
+        if (k->type == TENSOR_F16) {
+            uint16_t *halves = (uint16_t *)(void *)blocks;
+            for (int j = 0; j < m->cols; j++) halves[j] = float_to_f16(floats[j]);
+        } else if (k->type == TENSOR_Q8_0) {
             quantize_row_q8_0(floats, blocks, m->cols);
         } else {
             quantize_row_q4_0(floats, blocks, m->cols);

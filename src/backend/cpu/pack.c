@@ -45,10 +45,12 @@ static const struct {
 
 pack_format pack_format_of(tensor_type type) {
     static const pack_format table[TENSOR_N_TYPES] = {
-        [TENSOR_F32] = PACK_F32, [TENSOR_F16] = PACK_F16,  [TENSOR_BF16] = PACK_BF16,
-        [TENSOR_Q8_0] = PACK_Q8, [TENSOR_Q4_0] = PACK_Q4,  [TENSOR_Q4_1] = PACK_Q4M,
-        [TENSOR_Q5_0] = PACK_Q8, [TENSOR_Q5_1] = PACK_Q8M, [TENSOR_Q4_K] = PACK_K4,
-        [TENSOR_Q5_K] = PACK_K5, [TENSOR_Q6_K] = PACK_K6,
+        [TENSOR_F32] = PACK_F32,   [TENSOR_F16] = PACK_F16,
+        [TENSOR_BF16] = PACK_BF16, [TENSOR_Q8_0] = PACK_Q8,
+        [TENSOR_Q4_0] = PACK_Q4,   [TENSOR_Q4_1] = PACK_Q4M,
+        [TENSOR_Q5_0] = PACK_Q8,   [TENSOR_Q5_1] = PACK_Q8M,
+        [TENSOR_Q4_K] = PACK_K4,   [TENSOR_Q5_K] = PACK_K5,
+        [TENSOR_Q6_K] = PACK_K6,   [TENSOR_FP8] = PACK_F16, /* once scaled: matrix.c */
     };
     assert(type < TENSOR_N_TYPES);
     return table[type];
@@ -283,6 +285,7 @@ static void pack_supers(tensor_type type, const void *const *rows, int n_rows, i
 void pack_panel(tensor_type type, const void *const rows[PACK_ROWS], int n_rows, int cols,
                 char *panel) {
     assert(n_rows > 0 && n_rows <= PACK_ROWS && cols % tensor_type_block(type) == 0);
+    assert(type != TENSOR_FP8);
     const pack_format format = pack_format_of(type);
     memset(panel, 0, pack_panel_bytes(format, cols));
     if (format == PACK_F32) {

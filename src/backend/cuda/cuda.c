@@ -144,7 +144,7 @@ static void account(cuda *c) {
 /* Names the format that most bytes have. */
 static void describe(cuda *c) {
     const plan *p = c->layout.plan;
-    size_t bytes[PACK_N_FORMATS] = {0}, total = 0;
+    size_t bytes[CUDA_N_FORMATS] = {0}, total = 0;
     int most = 0;
     for (int i = 0; i < p->n_matrices; i++) {
         const cuda_matrix *m = &c->layout.weights[i].matrix;
@@ -153,7 +153,7 @@ static void describe(cuda *c) {
         total += (size_t)m->n_tiles * (size_t)m->tile_bytes;
         if (bytes[m->format] > bytes[most]) most = m->format;
     }
-    snprintf(c->weight_type, sizeof c->weight_type, "%s%s", pack_format_name((pack_format)most),
+    snprintf(c->weight_type, sizeof c->weight_type, "%s%s", cuda_format_name((cuda_format)most),
              bytes[most] < total / 100 * 99 ? " and others" : "");
     snprintf(c->kernels, sizeof c->kernels, "%s%s", c->device.name,
              c->plain      ? ", plain"

@@ -48,7 +48,7 @@ static cuda_address place_vector(cuda_layout *l, const char *name, const void *f
 /* ---- matrices */
 
 static bool is_float(tensor_type type) {
-    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
+    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16 || type == TENSOR_FP8;
 }
 
 static int root_of(const plan *p, int i) {
@@ -78,7 +78,7 @@ static void place_matrices(cuda_layout *l, weir_type wanted) {
         const int root = root_of(p, i);
         to->type = packed_type(p, root, wanted);
         to->is_owner = root == i;
-        cuda_shape(&to->matrix, pack_format_of(to->type), m->rows, m->cols);
+        cuda_shape(&to->matrix, cuda_format_of(to->type), m->rows, m->cols);
         const size_t bytes = size_mul((size_t)to->matrix.n_tiles, (size_t)to->matrix.tile_bytes);
         to->matrix.tiles = to->is_owner ? place(l, m->name, bytes) : l->weights[root].matrix.tiles;
         to->matrix.bias = place_vector(l, "bias", m->bias, (size_t)m->rows * sizeof(float));

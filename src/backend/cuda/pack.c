@@ -13,14 +13,15 @@
 enum { UNIT = 512, WORDS = 128, K_LEVELS = 320 };
 
 _Static_assert((int)CUDA_K6 == (int)PACK_K6 && (int)CUDA_F32 == (int)PACK_F32 &&
-                   (int)CUDA_Q4M == (int)PACK_Q4M && (int)CUDA_TILE == (int)PACK_ROWS,
+                   (int)CUDA_Q4M == (int)PACK_Q4M && (int)CUDA_FP8 == (int)PACK_N_FORMATS &&
+                   (int)CUDA_TILE == (int)PACK_ROWS,
                "formats of stage.h and pack.h");
 
 static const struct {
     int span, bytes; /* k and bytes of a block */
     int units;       /* of levels in it */
     int levels;      /* where they begin */
-} blocks[PACK_N_FORMATS] = {
+} blocks[CUDA_N_FORMATS] = {
     [PACK_F32] = {16, 1024, 0, 0},
     [PACK_F16] = {16, UNIT, 1, 0},
     [PACK_BF16] = {16, UNIT, 1, 0},
@@ -31,10 +32,24 @@ static const struct {
     [PACK_K4] = {256, K_LEVELS + 4 * UNIT, 4, K_LEVELS},
     [PACK_K5] = {256, K_LEVELS + 8 * UNIT, 8, K_LEVELS},
     [PACK_K6] = {256, K_LEVELS + 8 * UNIT, 8, K_LEVELS},
+    [CUDA_FP8] = {CUDA_FP8_SPAN, 2 * UNIT + 64, 2, 0},
 };
 
-void cuda_shape(cuda_matrix *out, pack_format format, int rows, int cols) {
-    assert(format < PACK_N_FORMATS && rows > 0 && cols > 0);
+cuda_format cuda_format_of(tensor_type type) {
+    return type == TENSOR_FP8 ? CUDA_FP8 : (cuda_format)pack_format_of(type);
+}
+
+const char *cuda_format_name(cuda_format format) {
+    return format == CUDA_FP8 ? "fp8" : pack_format_name((pack_format)format);
+}
+
+size_t cuda_pack_row_bytes(tensor_type type, int cols) {
+    if (type != TENSOR_FP8) return tensor_row_bytes(type, cols);
+    return ((size_t)(cols - 1) / CUDA_FP8_SPAN + 1) * CUDA_FP8_BYTES;
+}
+
+void cuda_shape(cuda_matrix *out, cuda_format format, int rows, int cols) {
+    assert(format < CUDA_N_FORMATS && rows > 0 && cols > 0);
     out->format = (int)format;
     out->rows = rows;
     out->cols = cols;
@@ -104,8 +119,29 @@ static void order_unit(pack_format format, const void *from, void *to) {
     memcpy(to, out, UNIT);
 }
 
+/* Blocks of 64 e4m3 with a scale: bytes in the order of levels, then f32 d [16]. */
+static void pack_fp8(const cuda_matrix *m, const void *const *rows, int n_rows, char *tile) {
+    memset(tile, 0, (size_t)m->tile_bytes);
+    for (int b = 0; b < m->n_blocks; b++, tile += m->block_bytes) {
+        uint32_t words[2 * WORDS] = {0}, ordered[2 * WORDS]; /* [16 quads][16 rows] */
+        for (int r = 0; r < n_rows; r++) {
+            const char *from = (const char *)rows[r] + (size_t)b * CUDA_FP8_BYTES;
+            memcpy(tile + 2 * UNIT + r * 4, from, 4);
+            for (int quad = 0; quad < CUDA_FP8_SPAN / 4; quad++) {
+                memcpy(&words[quad * CUDA_TILE + r], from + 4 + quad * 4, 4);
+            }
+        }
+        for (int u = 0; u < 2; u++) order_levels(words + u * WORDS, ordered + u * WORDS, false);
+        memcpy(tile, ordered, sizeof ordered);
+    }
+}
+
 void cuda_pack_tile(const cuda_matrix *m, tensor_type type, const void *const rows[CUDA_TILE],
                     int n_rows, char *scratch, char *tile) {
+    if (type == TENSOR_FP8) {
+        pack_fp8(m, rows, n_rows, tile);
+        return;
+    }
     const pack_format format = (pack_format)m->format;
     const size_t panel = pack_panel_bytes(format, m->cols), all = (size_t)m->tile_bytes;
     assert(format == pack_format_of(type) && panel <= all);

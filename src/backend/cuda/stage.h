@@ -36,7 +36,7 @@ enum {
     CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
 };
 
-/* The formats of cpu/pack.h, by the same numbers. */
+/* The formats of cpu/pack.h, by the same numbers, and those that only GPUs have. */
 typedef enum cuda_format {
     CUDA_F32,
     CUDA_F16,
@@ -47,7 +47,9 @@ typedef enum cuda_format {
     CUDA_Q4M,
     CUDA_K4,
     CUDA_K5,
-    CUDA_K6
+    CUDA_K6,
+    CUDA_FP8,
+    CUDA_N_FORMATS
 } cuda_format;
 
 /* k of a chunk of weights of wide.cuh. */

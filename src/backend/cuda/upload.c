@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <string.h>
 
 typedef struct upload { /* some tiles of one matrix */
     const plan_matrix *source;
@@ -24,10 +25,29 @@ typedef struct upload { /* some tiles of one matrix */
     atomic_int next;
 } upload;
 
+/* A row as blocks of 64 e4m3 with their scale. */
+static const void *fp8_row(const plan_matrix *m, int row, char *out) {
+    const char *from = plan_matrix_bytes(m, row);
+    char *block = out;
+    for (int k = 0; k < m->cols; k += CUDA_FP8_SPAN, block += CUDA_FP8_BYTES) {
+        const int n = MIN_OF(CUDA_FP8_SPAN, m->cols - k);
+        const float scale = plan_matrix_scale(m, row, k);
+        memset(block, 0, CUDA_FP8_BYTES);
+        memcpy(block, &scale, sizeof scale);
+        memcpy(block + sizeof scale, from + k, (size_t)n);
+    }
+    return out;
+}
+
 /* The rows of a tile as they are packed; quantised into scratch when that is another type. */
 static int rows_of_tile(const upload *u, int tile, char *scratch, const void *rows[CUDA_TILE]) {
     const plan_matrix *m = u->source;
     const int first = tile * CUDA_TILE, n = MIN_OF(CUDA_TILE, m->rows - first);
+    if (u->to->type == TENSOR_FP8) {
+        const size_t bytes = cuda_pack_row_bytes(TENSOR_FP8, m->cols);
+        for (int i = 0; i < n; i++) rows[i] = fp8_row(m, first + i, scratch + (size_t)i * bytes);
+        return n;
+    }
     if (u->to->type == m->type) {
         for (int i = 0; i < n; i++) rows[i] = plan_matrix_bytes(m, first + i);
         return n;
@@ -66,7 +86,7 @@ static size_t scratch_bytes(const cuda *c) {
     for (int i = 0; i < p->n_matrices; i++) {
         const cuda_weights *to = &c->layout.weights[i];
         const size_t cols = (size_t)p->matrices[i].cols;
-        const size_t rows = CUDA_TILE * tensor_row_bytes(to->type, p->matrices[i].cols);
+        const size_t rows = CUDA_TILE * cuda_pack_row_bytes(to->type, p->matrices[i].cols);
         most = MAX_OF(most, (size_t)to->matrix.tile_bytes + cols * sizeof(float) + rows);
     }
     return (most + 63) / 64 * 64;

@@ -2,7 +2,7 @@
  *
  *   v = x | norm(x) | act(g) * u | act(x)                    [tokens, cols], zeros up to depth
  *   words [depth / 16][stride][16]                           of token t at [k16][t]; scale * v is
- *       F16      hi + lo in f16: hi [16] then lo [16]; scale is the power of two that brings the
+ *       F16, FP8 hi + lo in f16: hi [16] then lo [16]; scale is the power of two that brings the
  *                largest |v| of the row to 2^14
  *       BF16     the same in bf16
  *       F32      16 floats
@@ -301,8 +301,8 @@ DEVICE float gather_normed(const cuda_stage *s, int format, int r, const input_p
 
 /* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
  * is made is read, then have one thread call settle_scale. */
-DEVICE void make_input(const cuda_stage *s, int format, int r, const input_place *to,
-                       float *scratch) {
+DEVICE void make_input(const cuda_stage *s, int of, int r, const input_place *to, float *scratch) {
+    const int format = of == CUDA_FP8 ? CUDA_F16 : of;
     const int quads = s->matrix.n_blocks * s->matrix.block_span / 4;
     const bool is_layer = s->prologue == CUDA_NORM && s->norm.is_layer;
     if (format == CUDA_F32 || format == CUDA_F16 || is_layer) {

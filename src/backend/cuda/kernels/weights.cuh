@@ -19,12 +19,14 @@
  *   K4           256, 2368         f16 d [16], dmin [16], u8 sc [8][16], mn [8][16], 4 of nibbles
  *   K5           256, 4416         the same, 8 units of bytes
  *   K6           256, 4416         f16 d [16], 32 bytes, s8 sc [16][16], 8 of bytes (level + 32)
+ *   FP8          64, 1088          2 units of bytes (e4m3), f32 d [16]
  *
  * Levels are whole numbers, exact in a byte, and so is an input of 32 k: scale * (256 * hi + lo),
  * two bytes in neighbouring columns, scale by the largest of the 32.  The matrix units sum their
  * products over one group exactly, then they are scaled and added in f32.  So packed weights lose
  * nothing, and an input is within 1.6e-5 of the largest of its 32.  Halves meet inputs of two
- * halves, hi + lo: what is left of 22 (bf16: 16) bits of them.
+ * halves, hi + lo: what is left of 22 (bf16: 16) bits of them.  FP8 becomes halves, exactly, and a
+ * block's sums are scaled as those of levels.
  *
  * CPU twin: cpu/pack.c.  Test: tests/backend/test_cuda_project.c.
  *
@@ -107,6 +109,10 @@ COLD float weight_at(const cuda_matrix *m, int row, int k) {
         if (m->format == CUDA_Q4M)
             low = half_at(block + UNIT + 64 + at / 32 * 32 + 2 * r, CUDA_F16);
         return d * (float)(nibble_at(block, r, at) - (m->format == CUDA_Q4 ? 8 : 0)) + low;
+    case CUDA_FP8: {
+        const u32 code = (u32)byte_at(block + at / 32 * UNIT, r, at % 32);
+        return ((const float *)(block + 2 * UNIT))[r] * float_of_f16(f16_of_e4m3(code) & 0xffff);
+    }
     default: return super_at(block, m->format, r, at);
     }
 }
@@ -244,6 +250,33 @@ DEVICE void multiply_halves(const char *block, int format, const input_view *x, 
     }
 }
 
+/* e4m3 as f16 in the order of m16n8k16, 32 k. */
+DEVICE void halves_of_fp8(u32 a[2][4], const u32 words[4]) {
+    UNROLL for (int i = 0; i < 8; i++) {
+        a[i / 4][i % 4] = f16_of_e4m3(words[i / 4 * 2 + i % 2] >> i % 4 / 2 * 16 & 0xffff);
+    }
+}
+
+/* FP8: 64 k. */
+DEVICE void multiply_fp8(const char *block, int format, const input_view *x, int k16, int groups,
+                         float all[][4]) {
+    const float *d = (const float *)(block + 2 * UNIT) + LANE / 4;
+    (void)format;
+    u32 words[4], a[4][4], b[2];
+    UNROLL for (int i = 0; i < 2; i++) {
+        load_16(words, block + i * UNIT + LANE * 16);
+        halves_of_fp8(a + 2 * i, words);
+    }
+    UNROLL for (int g = 0; g < groups; g++) {
+        float now[4] = {0, 0, 0, 0};
+        UNROLL for (int i = 0; i < 4; i++) {
+            load_input(b, x, k16 + i, g);
+            multiply_f16(now, a[i], b);
+        }
+        UNROLL for (int i = 0; i < 4; i++) all[g][i] += d[i / 2 * 8] * now[i];
+    }
+}
+
 /* Q8, Q8M, Q4, Q4M: 64 k. */
 DEVICE void multiply_groups(const char *block, int format, const input_view *x, int k16, int groups,
                             float all[][4]) {
@@ -312,6 +345,7 @@ DEVICE void multiply_blocks(int format, const char *at, int first, int n, const 
         MULTIPLY_EACH(CUDA_K4, 256, 2368, multiply_super);
         MULTIPLY_EACH(CUDA_K5, 256, 4416, multiply_super);
         MULTIPLY_EACH(CUDA_K6, 256, 4416, multiply_super);
+        MULTIPLY_EACH(CUDA_FP8, 64, 1088, multiply_fp8);
     default: break;
     }
 }

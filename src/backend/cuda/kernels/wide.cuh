@@ -205,6 +205,23 @@ DEVICE void halves_of_groups(u32 a[4][4], const char *block, int format) {
     }
 }
 
+/* FP8.  A scale may be too small for an f16, but 256 times it is not: weights are a 256th first. */
+DEVICE void halves_of_scaled(u32 a[4][4], const char *block) {
+    u32 words[4];
+    UNROLL for (int half = 0; half < 2; half++) {
+        load_16(words, block + half * UNIT + LANE * 16);
+        halves_of_fp8(a + 2 * half, words);
+    }
+    UNROLL for (int i = 0; i < 2; i++) {
+        const float d = 256 * ((const float *)(block + 2 * UNIT))[LANE / 4 + 8 * i];
+        const u32 both = both_halves(f16_of_float(d)), down = 0x1c001c00u; /* 2^-8 */
+        UNROLL for (int j = 0; j < 8; j++) {
+            u32 *at = &a[j / 2][j % 2 * 2 + i];
+            *at = f16_scaled(f16_scaled(*at, down, 0), both, 0);
+        }
+    }
+}
+
 /* 64 k from group 2 * stage of 32 on.  Levels are taken from their middle, so that what is rounded
  * to f16 is small. */
 DEVICE void halves_of_super(u32 a[4][4], const char *block, int format, int stage) {
@@ -261,6 +278,7 @@ DEVICE void load_weights(u32 a[4][4], int format, const char *chunk, int n, int 
         HALVES_OF(CUDA_K4, halves_of_super(a, chunk, CUDA_K4, stage));
         HALVES_OF(CUDA_K5, halves_of_super(a, chunk, CUDA_K5, stage));
         HALVES_OF(CUDA_K6, halves_of_super(a, chunk, CUDA_K6, stage));
+        HALVES_OF(CUDA_FP8, halves_of_scaled(a, chunk + stage * 1088));
     default: break;
     }
 }
