@@ -84,7 +84,7 @@ KERNEL walk(PARAM cuda_world world) {
     const cuda_world *w = &world;
     unsigned count = 0;
     int turn = 0;
-    ring weights;
+    ring weights = {0};
     u32 part[4];
     if (!w->plain) ring_open(w, &weights);
     launch_next();
