@@ -161,19 +161,17 @@ DEVICE float key_scale(const store_rows *rows, int at) {
     return store_is_scaled(rows->type) ? load_float(rows->scales + at) : 1.0f;
 }
 
-/* Up to KEYS keys; i: the first one's index in the run. */
+/* Up to KEYS keys, loaded; i: the first one's index in the run. */
 DEVICE void look_at_keys(const cuda_world *w, const attend_item *item, const key_run *run, int i,
-                         look *l) {
+                         const key_batch *b, look *l) {
     const int key = i + LANE / 4 * N_WARPS, head = LANE % 4 / (4 / WEIR_HEADS);
     const bool is_mine = key < run->n && head < item->heads;
     float dots[KEYS * WEIR_HEADS];
-    key_batch b;
-    load_keys(w, run, i, &b);
     UNROLL for (int u = 0; u < KEYS * WEIR_HEADS; u++) {
         dots[u] = 0;
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
             float k[2];
-            read_pair(run->keys.type, b.keys[u / WEIR_HEADS][e], k);
+            read_pair(run->keys.type, b->keys[u / WEIR_HEADS][e], k);
             const float *q = l->q[u % WEIR_HEADS][e];
             dots[u] += q[0] * k[0] + q[1] * k[1];
         }
@@ -203,7 +201,7 @@ DEVICE void look_at_keys(const cuda_world *w, const attend_item *item, const key
         const float f = shuffle_from(weight, lane_of(u / WEIR_HEADS, u % WEIR_HEADS));
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
             float v[2];
-            read_pair(run->values.type, b.values[u / WEIR_HEADS][e], v);
+            read_pair(run->values.type, b->values[u / WEIR_HEADS][e], v);
             l->sum[u % WEIR_HEADS][e][0] += f * v[0];
             l->sum[u % WEIR_HEADS][e][1] += f * v[1];
         }
@@ -220,7 +218,19 @@ DEVICE void look_at_run(const cuda_world *w, const attend_item *item, const key_
             l->q[h][e][1] = d < hd ? q[h * hd + d + 1] : 0;
         }
     }
-    for (int i = WARP; i < run->n; i += KEYS * N_WARPS) look_at_keys(w, item, run, i, l);
+    /* one is on its way while the other is looked at, where registers hold both */
+    key_batch now, next;
+    const bool is_ahead = WEIR_HEAD_DIM(w) <= 128;
+    if (is_ahead) load_keys(w, run, WARP, &now);
+    for (int i = WARP; i < run->n; i += KEYS * N_WARPS) {
+        if (is_ahead) {
+            load_keys(w, run, i + KEYS * N_WARPS, &next);
+        } else {
+            load_keys(w, run, i, &now);
+        }
+        look_at_keys(w, item, run, i, &now, l);
+        if (is_ahead) now = next;
+    }
 }
 
 /* The pins of split i; none: n is 0. */
