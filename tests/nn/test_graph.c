@@ -6,8 +6,11 @@
  * SPDX-License-Identifier: MIT */
 #include "nn/graph.h"
 
+#include "nn/plan.h"
 #include "support/check.h"
 #include "support/fake.h"
+
+#include <math.h>
 
 enum { DIM = 8, VOCAB = 10, HEADS = 2, HEAD_DIM = 4 };
 
@@ -160,6 +163,99 @@ static void the_first_missing_tensor_is_named(void **state) {
             "fake: layers.3.inner.square.weight: is [8, 9], model wants [8, 8]");
     arena_free(a);
     fake_close(&f);
+}
+
+/* x.weight [rows, cols] of codes that are all 1, with scales of some shape. */
+static void add_fp8(fake *f, const char *scale, int rows, int cols, int scale_rows,
+                    int scale_cols) {
+    tensor_view *w, *v;
+    fake_add(f, "x.weight", rows, cols);
+    if (scale) fake_add(f, scale, scale_rows, scale_cols);
+    w = (tensor_view *)(uintptr_t)checkpoint_find(&f->checkpoint, "x.weight");
+    w->type = TENSOR_FP8;
+    w->bytes = (uint64_t)rows * (uint64_t)cols;
+    memset((void *)(uintptr_t)w->data, 0x38, w->bytes);
+    v = scale ? (tensor_view *)(uintptr_t)checkpoint_find(&f->checkpoint, scale) : NULL;
+    for (uint64_t i = 0; v && i < v->bytes / 4; i++) {
+        ((float *)(uintptr_t)v->data)[i] = (float)(1 + i);
+    }
+}
+
+static const nn_param *bind_fp8(fake *f, arena *a, int rows, int cols, weir_error *out) {
+    nn_loader loader = {.checkpoint = &f->checkpoint, .arena = a};
+    const nn_scope root = {.loader = &loader, .index = -1};
+    const nn_param *p = nn_make_linear(&root, "x", cols, rows).weight;
+    *out = loader.error;
+    return p;
+}
+
+static void fp8_weights_have_scales_of_all_rows_or_blocks(void **state) {
+    (void)state;
+    weir_error problem;
+    static const struct {
+        const char *scale;
+        int rows, cols;    /* of scales */
+        float first, last; /* of rows 0 and 199, columns 0 and 129 */
+    } good_ones[] = {{"x.weight_scale", 0, 1, 1, 1},
+                     {"x.weight_scale", 200, 1, 1, 200},
+                     {"x.weight_scale", 0, 200, 1, 200},
+                     {"x.weight_scale_inv", 2, 2, 1, 4}};
+    for (size_t i = 0; i < COUNT_OF(good_ones); i++) {
+        fake f;
+        const nn_config c = config();
+        fake_open(&f, &c);
+        arena *a = arena_new();
+        const bool is_many = good_ones[i].last > 146; /* scales that 16 bits cannot hold */
+        add_fp8(&f, good_ones[i].scale, 200, 130, good_ones[i].rows, good_ones[i].cols);
+        const tensor_view *v = checkpoint_find(&f.checkpoint, good_ones[i].scale);
+        for (uint64_t k = 0; is_many && k < v->bytes / 4; k++) {
+            ((float *)(uintptr_t)v->data)[k] /= 256;
+        }
+        const float unit = is_many ? 256 : 1;
+        plan_matrix m = {.rows = 200, .cols = 130, .type = TENSOR_FP8, .n_parts = 1};
+        m.parts[0].weight = bind_fp8(&f, a, 200, 130, &problem);
+        assert_int_equal(problem.status, WEIR_OK);
+        float row[130];
+        plan_matrix_row(&m, 0, row);
+        assert_true(row[0] * unit == good_ones[i].first);
+        plan_matrix_row(&m, 199, row);
+        assert_true(row[129] * unit == good_ones[i].last);
+        arena_free(a);
+        fake_close(&f);
+    }
+}
+
+static void fp8_weights_without_sound_scales_are_refused(void **state) {
+    (void)state;
+    weir_error problem;
+    static const struct {
+        const char *scale;
+        int rows, cols;
+        float value;
+        const char *words;
+    } bad[] = {
+        {NULL, 0, 0, 1, "x.weight_scale: is missing, FP8 weights want scales"},
+        {"x.weight_scale_inv", 4, 3, 1,
+         "x.weight_scale_inv: is [4, 3], FP8 weights want [1], [200, 1] or [2, 2]"},
+        {"x.weight_scale", 0, 7, 1, "x.weight_scale: is [7], FP8 weights want"},
+        {"x.weight_scale", 0, 1, -1, "x.weight_scale: has numbers out of [0, 146]"},
+        {"x.weight_scale", 0, 1, NAN, "x.weight_scale: has numbers out of [0, 146]"},
+        {"x.weight_scale", 0, 1, 147, "x.weight_scale: has numbers out of [0, 146]"},
+    };
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        fake f;
+        const nn_config c = config();
+        fake_open(&f, &c);
+        arena *a = arena_new();
+        add_fp8(&f, bad[i].scale, 200, 130, bad[i].rows, bad[i].cols);
+        const tensor_view *v = bad[i].scale ? checkpoint_find(&f.checkpoint, bad[i].scale) : NULL;
+        if (v) *(float *)(uintptr_t)v->data = bad[i].value;
+        bind_fp8(&f, a, 200, 130, &problem);
+        assert_int_equal(problem.status, WEIR_ERR_MODEL);
+        assert_non_null(strstr(problem.message, bad[i].words));
+        arena_free(a);
+        fake_close(&f);
+    }
 }
 
 static void a_vector_is_no_matrix(void **state) {
@@ -333,6 +429,8 @@ int main(void) {
         cmocka_unit_test(modules_bind_under_the_names_their_weights_have),
         cmocka_unit_test(a_linear_can_take_some_rows_of_a_stored_matrix),
         cmocka_unit_test(the_first_missing_tensor_is_named),
+        cmocka_unit_test(fp8_weights_have_scales_of_all_rows_or_blocks),
+        cmocka_unit_test(fp8_weights_without_sound_scales_are_refused),
         cmocka_unit_test(a_vector_is_no_matrix),
         cmocka_unit_test(a_good_model_is_recorded),
         cmocka_unit_test(what_does_not_fit_is_named_with_both_sizes),
