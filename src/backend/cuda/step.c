@@ -14,7 +14,7 @@
 
 enum {
     BLOCKS_OF_A_GRID = 16, /* on a multiprocessor: those that end first take the next */
-    PREPARERS = 8,         /* blocks of `prepare` on a multiprocessor, at most */
+    PREPARERS = 4,         /* blocks of `prepare` on a multiprocessor, at most */
     EARLY_ATTRIBUTE = 6    /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
 };
 
