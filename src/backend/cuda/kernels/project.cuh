@@ -15,15 +15,13 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Sum of a slice of a tile to parts [tokens][CUDA_TILE]: hi and lo columns of token lane % 4 of a
- * group, rows lane / 4 and + 8. */
-DEVICE void put_part(float all[][4], int groups, float *parts, int tokens) {
-    UNROLL for (int g = 0; g < groups; g++) {
-        const int t = g * CUDA_TOKENS + LANE % 4;
-        if (t >= tokens) continue;
-        parts[t * CUDA_TILE + LANE / 4] = all[g][0] + all[g][1];
-        parts[t * CUDA_TILE + LANE / 4 + 8] = all[g][2] + all[g][3];
-    }
+/* Sum of a slice of a tile to parts [tokens][CUDA_TILE]: hi and lo columns of token lane % 4, rows
+ * lane / 4 and + 8. */
+DEVICE void put_part(const float all[4], float *parts, int tokens) {
+    const int t = LANE % 4;
+    if (t >= tokens) return;
+    parts[t * CUDA_TILE + LANE / 4] = all[0] + all[1];
+    parts[t * CUDA_TILE + LANE / 4 + 8] = all[2] + all[3];
 }
 
 /* The same of F32: all is [CUDA_TOKENS][rows 4 * (lane % 4) .. + 3], of this lane's k. */
@@ -37,9 +35,9 @@ DEVICE void put_part_of_floats(float all[][4], float *parts, int tokens) {
     }
 }
 
-/* groups: of CUDA_TOKENS tokens that x has room for. */
+/* Of F32 a row of `all` is a token's, of others the first is all tokens'. */
 DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice, ring *weights,
-                           const input_view *x, int groups, float *parts) {
+                           const input_view *x, float *parts) {
     float all[CUDA_TOKENS][4];
     const bool is_f32 = HAS_FORMAT(CUDA_F32) && FORMAT_OF(m) == CUDA_F32;
     UNROLL for (int i = 0; i < 4 * CUDA_TOKENS; i++) all[i / 4][i % 4] = 0;
@@ -47,18 +45,18 @@ DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice,
     for (int block = slice_from(m->n_blocks, slice); block < end;) {
         const int n = end - block < m->chunk_blocks ? end - block : m->chunk_blocks;
         const char *chunk = ring_read(weights);
-        if (is_f32 && groups == 1) {
+        if (is_f32) {
             multiply_floats(chunk, block, n, x, all);
         } else {
-            multiply_blocks(FORMAT_OF(m), chunk, block, n, x, groups, all);
+            multiply_blocks(FORMAT_OF(m), chunk, block, n, x, all[0]);
         }
         ring_done(w, weights);
         block += n;
     }
-    if (is_f32 && groups == 1) {
+    if (is_f32) {
         put_part_of_floats(all, parts, x->tokens);
     } else {
-        put_part(all, groups, parts, x->tokens);
+        put_part(all[0], parts, x->tokens);
     }
 }
 
@@ -140,9 +138,9 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
                     float *part = parts + i * step + slice * tokens * CUDA_TILE;
                     if (tokens == 1) { /* addresses are constants then */
                         const input_view one = {x.words, 1, 1};
-                        multiply_slice(w, &s->matrix, slice, weights, &one, 1, part);
+                        multiply_slice(w, &s->matrix, slice, weights, &one, part);
                     } else {
-                        multiply_slice(w, &s->matrix, slice, weights, &x, 1, part);
+                        multiply_slice(w, &s->matrix, slice, weights, &x, part);
                     }
                 }
             }

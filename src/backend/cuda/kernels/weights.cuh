@@ -131,21 +131,20 @@ DEVICE const u32 *input_at(const input_view *x, int k16, int token) {
     return x->words + ((u64)k16 * (u64)x->stride + (u64)(token < last ? token : last)) * 16;
 }
 
-/* This lane's part of B: k of step k16 (bytes: 32 k from there), columns of tokens 4 * group ..
- * + 3. */
-DEVICE void load_input(u32 b[2], const input_view *x, int k16, int group) {
-    load_8(b, input_at(x, k16, group * CUDA_TOKENS + LANE / 8) + LANE / 4 % 2 * 8 + LANE % 4 * 2);
+/* This lane's part of B: k of step k16 (bytes: 32 k from there). */
+DEVICE void load_input(u32 b[2], const input_view *x, int k16) {
+    load_8(b, input_at(x, k16, LANE / 8) + LANE / 4 % 2 * 8 + LANE % 4 * 2);
 }
 
 /* Of this lane's token and 32 k: scale and sum of inputs. */
-DEVICE void load_group(float out[2], const input_view *x, int k16, int group) {
+DEVICE void load_group(float out[2], const input_view *x, int k16) {
     u32 words[2];
-    load_8(words, input_at(x, k16 + 1, group * CUDA_TOKENS + LANE % 4));
+    load_8(words, input_at(x, k16 + 1, LANE % 4));
     out[0] = float_of_bits(words[0]);
     out[1] = float_of_bits(words[1]);
 }
 
-/* ---- a block on the matrix units; sums [groups][4]: hi and lo columns of a token, rows r, r+8;
+/* ---- a block on the matrix units; sums [4]: hi and lo columns of a token, rows r, r+8;
  * of levels hi and lo are one sum, the first */
 
 typedef struct group_scale { /* of rows r and r + 8 */
@@ -169,20 +168,18 @@ DEVICE void add_scaled(int format, float all[4], const int now[4], const group_s
 
 /* 32 k: levels as bytes in a; of K6 the first or the second 16 of them. */
 DEVICE void multiply_levels(int format, const u32 a[4], int half, const group_scale *s,
-                            const input_view *x, int k16, int groups, float all[][4]) {
-    UNROLL for (int g = 0; g < groups; g++) {
-        int now[4] = {0, 0, 0, 0};
-        u32 b[2];
-        float in[2];
-        load_input(b, x, k16, g);
-        load_group(in, x, k16, g);
-        if (format == CUDA_K6) {
-            multiply_half_bytes(now, a + 2 * half, b[half]);
-        } else {
-            multiply_bytes(now, a, b);
-        }
-        add_scaled(format, all[g], now, s, in);
+                            const input_view *x, int k16, float all[4]) {
+    int now[4] = {0, 0, 0, 0};
+    u32 b[2];
+    float in[2];
+    load_input(b, x, k16);
+    load_group(in, x, k16);
+    if (format == CUDA_K6) {
+        multiply_half_bytes(now, a + 2 * half, b[half]);
+    } else {
+        multiply_bytes(now, a, b);
     }
+    add_scaled(format, all, now, s, in);
 }
 
 /* Levels of 32 k out of the nibbles of 64, the first or the second. */
@@ -236,17 +233,15 @@ DEVICE group_scale load_super_scale(const char *block, int format, int group) {
     return s;
 }
 
-DEVICE void multiply_halves(const char *block, int format, const input_view *x, int k16, int groups,
-                            float all[][4]) {
+DEVICE void multiply_halves(const char *block, int format, const input_view *x, int k16,
+                            float all[4]) {
     u32 a[4], b[2];
     load_16(a, block + LANE * 16);
-    UNROLL for (int g = 0; g < groups; g++) {
-        load_input(b, x, k16, g);
-        if (format == CUDA_BF16) {
-            multiply_bf16(all[g], a, b);
-        } else {
-            multiply_f16(all[g], a, b);
-        }
+    load_input(b, x, k16);
+    if (format == CUDA_BF16) {
+        multiply_bf16(all, a, b);
+    } else {
+        multiply_f16(all, a, b);
     }
 }
 
@@ -258,8 +253,8 @@ DEVICE void halves_of_fp8(u32 a[2][4], const u32 words[4]) {
 }
 
 /* FP8: 64 k. */
-DEVICE void multiply_fp8(const char *block, int format, const input_view *x, int k16, int groups,
-                         float all[][4]) {
+DEVICE void multiply_fp8(const char *block, int format, const input_view *x, int k16,
+                         float all[4]) {
     const float *d = (const float *)(block + 2 * UNIT) + LANE / 4;
     (void)format;
     u32 words[4], a[4][4], b[2];
@@ -267,19 +262,17 @@ DEVICE void multiply_fp8(const char *block, int format, const input_view *x, int
         load_16(words, block + i * UNIT + LANE * 16);
         halves_of_fp8(a + 2 * i, words);
     }
-    UNROLL for (int g = 0; g < groups; g++) {
-        float now[4] = {0, 0, 0, 0};
-        UNROLL for (int i = 0; i < 4; i++) {
-            load_input(b, x, k16 + i, g);
-            multiply_f16(now, a[i], b);
-        }
-        UNROLL for (int i = 0; i < 4; i++) all[g][i] += d[i / 2 * 8] * now[i];
+    float now[4] = {0, 0, 0, 0};
+    UNROLL for (int i = 0; i < 4; i++) {
+        load_input(b, x, k16 + i);
+        multiply_f16(now, a[i], b);
     }
+    UNROLL for (int i = 0; i < 4; i++) all[i] += d[i / 2 * 8] * now[i];
 }
 
 /* Q8, Q8M, Q4, Q4M: 64 k. */
-DEVICE void multiply_groups(const char *block, int format, const input_view *x, int k16, int groups,
-                            float all[][4]) {
+DEVICE void multiply_groups(const char *block, int format, const input_view *x, int k16,
+                            float all[4]) {
     const bool is_byte = format == CUDA_Q8 || format == CUDA_Q8M;
     const bool has_low = format == CUDA_Q8M || format == CUDA_Q4M;
     u32 words[4], a[4];
@@ -291,13 +284,13 @@ DEVICE void multiply_groups(const char *block, int format, const input_view *x, 
         } else {
             bytes_of_nibbles(a, words, group);
         }
-        multiply_levels(format, a, 0, &s, x, k16 + 2 * group, groups, all);
+        multiply_levels(format, a, 0, &s, x, k16 + 2 * group, all);
     }
 }
 
 /* K4, K5, K6: 256 k. */
-DEVICE void multiply_super(const char *block, int format, const input_view *x, int k16, int groups,
-                           float all[][4]) {
+DEVICE void multiply_super(const char *block, int format, const input_view *x, int k16,
+                           float all[4]) {
     u32 words[4], a[4];
     UNROLL_4 for (int group = 0; group < 8; group++) {
         if (format != CUDA_K4) {
@@ -314,27 +307,27 @@ DEVICE void multiply_super(const char *block, int format, const input_view *x, i
             }
             UNROLL for (int half = 0; half < 2; half++) {
                 const group_scale s = load_super_scale(block, format, 2 * group + half);
-                multiply_levels(format, a, half, &s, x, k16 + 2 * group, groups, all);
+                multiply_levels(format, a, half, &s, x, k16 + 2 * group, all);
             }
         } else {
             const group_scale s = load_super_scale(block, format, group);
-            multiply_levels(format, a, 0, &s, x, k16 + 2 * group, groups, all);
+            multiply_levels(format, a, 0, &s, x, k16 + 2 * group, all);
         }
     }
 }
 
 /* Blocks [first, first + n) of a tile, which lie at `at`; x starts at block x_first. */
-#define MULTIPLY_EACH(FORMAT, span, bytes, multiply)                                             \
-    case FORMAT:                                                                                 \
-        if (HAS_FORMAT(FORMAT)) {                                                                \
-            UNROLL_SOME for (int i = 0; i < n; i++) {                                            \
-                multiply(at + i * (bytes), FORMAT, x, (first + i) * ((span) / 16), groups, all); \
-            }                                                                                    \
-        }                                                                                        \
+#define MULTIPLY_EACH(FORMAT, span, bytes, multiply)                                     \
+    case FORMAT:                                                                         \
+        if (HAS_FORMAT(FORMAT)) {                                                        \
+            UNROLL_SOME for (int i = 0; i < n; i++) {                                    \
+                multiply(at + i * (bytes), FORMAT, x, (first + i) * ((span) / 16), all); \
+            }                                                                            \
+        }                                                                                \
         break
 
 DEVICE void multiply_blocks(int format, const char *at, int first, int n, const input_view *x,
-                            int groups, float all[][4]) {
+                            float all[4]) {
     switch (format) {
         MULTIPLY_EACH(CUDA_F16, 16, 512, multiply_halves);
         MULTIPLY_EACH(CUDA_BF16, 16, 512, multiply_halves);
