@@ -82,7 +82,8 @@ static void no_two_regions_overlap_and_all_tensors_lie_inside(void **state) {
     made *t = made_new(&SHAPE, 8, 2);
     const kv_shape store = store_of(WEIR_INT8);
     const backend_options o = {0};
-    const cuda_device device = {.n_blocks = 132, .shared_bytes = 227 << 10};
+    const cuda_device device = {
+        .major = 9, .n_blocks = 132, .shared_bytes = 227 << 10, .most_threads = 1024};
     const cuda_address base = 1 << 20;
     cuda_layout l, measured;
     assert_int_equal(cuda_layout_make(&measured, t->plan, &store, &device, &o, 256, 0, NULL),
