@@ -116,7 +116,6 @@ typedef struct cuda_draw { /* how the token behind a wanted row is chosen: a bat
 
 typedef struct cuda_row { /* a batch_row, and what attention needs to know of it */
     unsigned long long pos;
-    unsigned long long first; /* position of its oldest recent key */
     int token;                /* negative: the token drawn last for its slot */
     int slot;
     int p, pins, recent, is_pin;

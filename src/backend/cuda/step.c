@@ -53,7 +53,6 @@ static cuda_row row_of(const batch_row *r, const cuda_world *w) {
                     .n_splits = (r->pins + w->split - 1) / w->split};
     row.own = row.n_splits - 1; /* of a pinned row */
     if (r->recent > 0) {
-        row.first = r->pos - (uint64_t)(r->recent - 1);
         row.own = (r->recent - 1) / w->split;
         row.n_splits = MAX_OF(row.n_splits, row.own + 1);
     }

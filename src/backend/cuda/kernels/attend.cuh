@@ -39,7 +39,6 @@ typedef struct look {
 typedef struct attend_item { /* one row, some heads of one K/V head */
     const cuda_row *row;
     int r, kv_head, head, heads; /* query heads [head, head + heads) */
-    int n_splits, own;           /* own: the split that has the row's own key */
 } attend_item;
 
 /* In shared memory; layout.c counts the bytes. */
@@ -233,39 +232,28 @@ DEVICE void look_at_run(const cuda_world *w, const attend_item *item, const key_
     }
 }
 
-/* The pins of split i; none: n is 0. */
-DEVICE key_run pins_of(const cuda_world *w, const cuda_stage *s, const attend_item *item, int i) {
-    const cuda_row *row = item->row;
+/* Of the keys that a row sees the i-th `most`: pins, or recent ones from the oldest on.  There may
+ * be none. */
+DEVICE key_run keys_of_row(const cuda_world *w, const cuda_stage *s, const cuda_row *row,
+                           int kv_head, bool is_pin, int i, int most) {
+    const int behind = row->recent - 1 - i * most; /* row->pos: the first recent key */
     key_run run;
-    run.keys = store_of(w, row->slot, s->layer, true, 0, item->kv_head);
-    run.values = store_of(w, row->slot, s->layer, true, 1, item->kv_head);
-    run.at = i * w->split;
-    run.wrap = 0x7fffffff;
-    run.n = row->pins - run.at < w->split ? row->pins - run.at : w->split;
-    run.distance = (float)(row->p - run.at);
-    return run;
-}
-
-/* The recent keys of split i. */
-DEVICE key_run recent_of(const cuda_world *w, const cuda_stage *s, const attend_item *item, int i) {
-    const cuda_row *row = item->row;
-    const u64 from = row->first + (u64)i * (u64)w->split; /* seen, and so is `to` */
-    const u64 to = i == row->own ? row->pos : from + (u64)(w->split - 1);
-    key_run run;
-    run.keys = store_of(w, row->slot, s->layer, false, 0, item->kv_head);
-    run.values = store_of(w, row->slot, s->layer, false, 1, item->kv_head);
-    run.at = row->at - (int)(row->pos - from);
+    run.keys = store_of(w, row->slot, s->layer, is_pin, 0, kv_head);
+    run.values = store_of(w, row->slot, s->layer, is_pin, 1, kv_head);
+    run.at = is_pin ? i * most : row->at - behind;
     if (run.at < 0) run.at += w->ring;
-    run.wrap = w->ring;
-    run.n = row->recent > 0 && i <= row->own ? (int)(to - from) + 1 : 0;
-    run.distance = (float)(row->pos - from);
+    run.wrap = is_pin ? 0x7fffffff : w->ring;
+    run.n = is_pin ? row->pins - i * most : behind + 1;
+    if (run.n > most) run.n = most;
+    if (run.n < 0) run.n = 0;
+    run.distance = (float)(is_pin ? row->p - i * most : behind);
     return run;
 }
 
 DEVICE void look_at_split(const cuda_world *w, const cuda_stage *s, const attend_item *item,
                           const attend_space *space, int i, look *l) {
     for (int part = 0; part < 2; part++) { /* a loop, so that the code is there once */
-        const key_run run = part ? recent_of(w, s, item, i) : pins_of(w, s, item, i);
+        const key_run run = keys_of_row(w, s, item->row, item->kv_head, !part, i, w->split);
         if (run.n > 0) look_at_run(w, item, &run, part ? space->q_pos : space->q_pin, l);
     }
 }
@@ -357,17 +345,16 @@ DEVICE void put_split(const cuda_world *w, const attend_space *space, float *to)
     }
 }
 
-/* Says that a split of item `number` is there; true for the block that comes last. */
-DEVICE bool is_last_split(const cuda_world *w, const attend_item *item, const attend_space *space,
-                          int number) {
-    unsigned *ticket = (unsigned *)w->tickets + number;
+/* Says that this block's part of n is there; true for the block that comes last.  flag: room in
+ * shared memory.  The whole block. */
+DEVICE bool comes_last(unsigned *ticket, int n, int *flag) {
     block_sync();
     if (THREAD == 0) {
-        *space->is_last = take_ticket(ticket) == (unsigned)item->row->n_splits - 1;
-        if (*space->is_last) *ticket = 0;
+        *flag = take_ticket(ticket) == (unsigned)n - 1;
+        if (*flag) *ticket = 0; /* for the next launch */
     }
     block_sync();
-    return *space->is_last;
+    return *flag;
 }
 
 DEVICE void attend(const cuda_world *w, const cuda_stage *s) {
@@ -397,7 +384,9 @@ DEVICE void attend(const cuda_world *w, const cuda_stage *s) {
             take_mark(w, 7);
             put_split(w, &space, partials + (u64)i * (u64)floats);
         }
-        const bool is_merging = !is_split || is_last_split(w, &item, &space, number);
+        const bool is_merging =
+            !is_split ||
+            comes_last((unsigned *)w->tickets + number, item.row->n_splits, space.is_last);
         take_mark(w, 8);
         if (!is_merging) continue;
         block_sync();

@@ -1,6 +1,6 @@
 /* attend_many.cu - attention of steps of many rows: tiles of rows, or rows alone in their slots.
  *
- * Test: tests/backend/test_cuda.c.
+ * Test: tests/backend/test_cuda_attend.c.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef WEIR_EMULATED

@@ -16,7 +16,7 @@
  * Queries times log2(e) are rounded to 16 bits, as hi + lo when PARTS is 2, and so are weights.
  *
  * Moves: a tile, the keys and values of its rows; a part, its own, at the speed of memory.
- * Test: tests/backend/test_cuda.c.
+ * Test: tests/backend/test_cuda_attend.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
@@ -366,31 +366,6 @@ DEVICE void attend_all_tiles(const cuda_world *w, const cuda_stage *s) {
 
 enum { PART_HALVES = 2 }; /* of queries and weights: hi and lo */
 
-/* Keys of part i of a row; its recent ones begin where attend.cuh's splits do. */
-DEVICE key_run keys_of_part(const cuda_world *w, const cuda_stage *s, const cuda_row *row,
-                            int kv_head, int i, bool is_pin) {
-    const int most = w->look.splits * w->split;
-    key_run run;
-    run.keys = store_of(w, row->slot, s->layer, is_pin, 0, kv_head);
-    run.values = store_of(w, row->slot, s->layer, is_pin, 1, kv_head);
-    run.wrap = is_pin ? 0x7fffffff : w->ring;
-    if (is_pin) {
-        run.at = i * most;
-        run.n = row->pins - run.at < most ? row->pins - run.at : most;
-        run.distance = (float)(row->p - run.at);
-    } else {
-        const int seen = row->recent; /* positions as what they are behind row->pos */
-        const int first = (int)(row->pos - row->first) - i * most, last = first - (most - 1);
-        const int from = i == 0 || first > seen - 1 ? seen - 1 : first, to = last > 0 ? last : 0;
-        run.n = seen > 0 ? from - to + 1 : 0;
-        run.at = row->at - from;
-        if (run.at < 0) run.at += w->ring;
-        run.distance = (float)from;
-    }
-    if (run.n < 0) run.n = 0;
-    return run;
-}
-
 /* Lines see all keys of a run. */
 DEVICE void view_run(const cuda_world *w, const line_set *set, const key_run *run, lines *l) {
     UNROLL for (int half = 0; half < 2; half++) {
@@ -484,6 +459,7 @@ DEVICE void attend_part(const cuda_world *w, const cuda_stage *s, const line_set
     const int table = set->n * (WEIR_HEAD_DIM(w) + 2);
     const int ring_bytes = w->look.part_slots * 2 * CUDA_PART_KEYS * key_stride(w);
     const int n_parts = (row->n_splits + w->look.splits - 1) / w->look.splits;
+    const int most = w->look.splits * w->split; /* keys of a part */
     char *queries = shared_bytes + N_WARPS * ring_bytes;
     float *warps = (float *)shared_bytes;
     float *partials = (float *)w->look.partials + (u64)item * (u64)w->look.max_parts * (u64)table;
@@ -498,8 +474,9 @@ DEVICE void attend_part(const cuda_world *w, const cuda_stage *s, const line_set
             store_row(w, s, set->first, set->kv_head, is_v);
         }
     }
-    runs[0] = keys_of_part(w, s, row, set->kv_head, part, false);
-    runs[1] = keys_of_part(w, s, row, set->kv_head, part, true);
+    UNROLL for (int is_pin = 0; is_pin < 2; is_pin++) {
+        runs[is_pin] = keys_of_row(w, s, row, set->kv_head, is_pin, part, most);
+    }
     load_lines(w, s, set, queries, PART_HALVES);
     block_sync();
     look_at_part(w, set, runs, queries, shared_bytes + WARP * ring_bytes, &l);
@@ -508,14 +485,8 @@ DEVICE void attend_part(const cuda_world *w, const cuda_stage *s, const line_set
     block_sync();
     merge_sums(w, s, set, warps, N_WARPS, table, n_parts > 1 ? partials + part * table : 0);
     if (n_parts == 1) return;
-    block_sync();
-    unsigned *ticket = (unsigned *)w->look.tickets + item;
-    if (THREAD == 0) {
-        *is_last = take_ticket(ticket) == (unsigned)n_parts - 1;
-        if (*is_last) *ticket = 0;
-    }
-    block_sync();
-    if (*is_last) merge_sums(w, s, set, partials, n_parts, table, 0);
+    if (!comes_last((unsigned *)w->look.tickets + item, n_parts, is_last)) return;
+    merge_sums(w, s, set, partials, n_parts, table, 0);
 }
 
 DEVICE void attend_all_parts(const cuda_world *w, const cuda_stage *s) {
