@@ -99,9 +99,9 @@ int32_t draw_argmax(const float *logits, int n) {
 }
 
 WEIR_INLINE uint64_t weigh(const draw *d, uint32_t octaves) {
-    const uint32_t mask = DRAW_DIGITS - 1;
+    const uint32_t mask = OCTAVE_DIGITS - 1;
     const uint64_t product =
-        (uint64_t)d->coarse[octaves >> DRAW_DIGIT_BITS & mask] * d->fine[octaves & mask];
+        (uint64_t)d->coarse[octaves >> OCTAVE_DIGIT_BITS & mask] * d->fine[octaves & mask];
     return product >> ((62 - WEIGHT_BITS) + (octaves >> FRACTION_BITS));
 }
 
@@ -177,7 +177,7 @@ WEIR_INLINE void keep_ranked(draw *d, const ranking *r) {
     uint32_t last = 0;
     uint64_t missing = 0;
     for (int high = KEY_BITS, low; high > 0; high = low) {
-        low = high > DRAW_DIGIT_BITS ? high - DRAW_DIGIT_BITS : 0;
+        low = high > OCTAVE_DIGIT_BITS ? high - OCTAVE_DIGIT_BITS : 0;
         const uint64_t sum = sum_digits(d, r, last, high, low);
         if (high == KEY_BITS) missing = r->k ? (uint64_t)r->k : share(sum, r->p);
         assert(missing > 0 && missing <= sum);
@@ -248,7 +248,7 @@ void draw_keep_likely(draw *d, float p) {
 
 /* Sums runs of candidates first; only the run that the number falls into is walked. */
 int32_t draw_token(draw *d, rng *generator) {
-    const int run = (d->n + DRAW_DIGITS - 1) / DRAW_DIGITS;
+    const int run = (d->n + OCTAVE_DIGITS - 1) / OCTAVE_DIGITS;
     uint64_t total = 0;
     for (int i = 0, j = 0; i < d->n; j++) {
         const int end = MIN_OF(d->n, i + run);

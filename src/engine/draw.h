@@ -30,17 +30,17 @@
 
 #include <stdbool.h>
 
-enum { DRAW_DIGIT_BITS = OCTAVE_DIGIT_BITS, DRAW_DIGITS = OCTAVE_DIGITS, DRAW_MAX_VOCAB = 1 << 20 };
+enum { DRAW_MAX_VOCAB = 1 << 20 };
 
 typedef struct draw {
-    int vocab, n;                 /* n candidates are left                                     */
-    const float *logits;          /* [vocab] by id: the caller's, or copy                      */
-    int32_t *ids;                 /* [n] of [vocab] ascending; not written while n is vocab    */
-    uint32_t *keys;               /* [n] of [vocab] small is good: octaves below the best      */
-    float *copy;                  /* [vocab]                                                   */
-    uint64_t mass[DRAW_DIGITS];   /* of the candidates with each value of a digit of their key */
-    uint32_t coarse[DRAW_DIGITS]; /* 2^(31 - i / 2^11): the high half of a fraction ...        */
-    uint32_t fine[DRAW_DIGITS];   /* 2^(31 - i / 2^22): ... and the low half                   */
+    int vocab, n;                   /* n candidates are left                                     */
+    const float *logits;            /* [vocab] by id: the caller's, or copy                      */
+    int32_t *ids;                   /* [n] of [vocab] ascending; not written while n is vocab    */
+    uint32_t *keys;                 /* [n] of [vocab] small is good: octaves below the best      */
+    float *copy;                    /* [vocab]                                                   */
+    uint64_t mass[OCTAVE_DIGITS];   /* of the candidates with each value of a digit of their key */
+    uint32_t coarse[OCTAVE_DIGITS]; /* 2^(31 - i / 2^11): the high half of a fraction ...        */
+    uint32_t fine[OCTAVE_DIGITS];   /* 2^(31 - i / 2^22): ... and the low half                   */
 } draw;
 
 bool draw_init(draw *d, int vocab); /* false: out of memory */

@@ -13,7 +13,11 @@
 #include <string.h>
 
 _Static_assert((int)CUDA_RECENT == (int)BATCH_RECENT && (int)CUDA_BIASES == (int)BATCH_BIASES &&
-                   (int)CUDA_DIGITS == (int)OCTAVE_DIGITS,
+                   (int)CUDA_DIGITS == (int)OCTAVE_DIGITS &&
+                   (int)CUDA_FRACTION_BITS == (int)OCTAVE_FRACTION_BITS &&
+                   (int)CUDA_KEY_BITS == (int)OCTAVE_BITS &&
+                   (int)CUDA_MAX_OCTAVES == (int)OCTAVE_MAX_WHOLE &&
+                   (int)CUDA_WEIGHT_SHIFT == 62 - (int)OCTAVE_WEIGHT_BITS,
                "limits of stage.h, backend.h and octave.h");
 
 int *cuda_tokens(const cuda *c, int turn) {

@@ -26,8 +26,14 @@ enum {
     CUDA_MARKS = 15,    /* places in the code whose time is added up                       */
     CUDA_RECENT = 1024, /* tokens that penalties look back on, at most                     */
     CUDA_BIASES = 256,  /* biased tokens, at most                                          */
-    CUDA_DIGITS = 2048, /* values of a digit of a distance in octaves, base/octave.h       */
-    CUDA_DECK = 4096,   /* candidates that a block keeps in its shared memory              */
+    /* a distance in octaves, as base/octave.h draws it; draw.c asserts that they agree */
+    CUDA_DIGIT_BITS = 11,
+    CUDA_DIGITS = 1 << CUDA_DIGIT_BITS,
+    CUDA_FRACTION_BITS = 2 * CUDA_DIGIT_BITS,
+    CUDA_KEY_BITS = CUDA_FRACTION_BITS + 6,
+    CUDA_MAX_OCTAVES = 43, /* weighs nothing */
+    CUDA_WEIGHT_SHIFT = 20,
+    CUDA_DECK = 4096, /* candidates that a block keeps in its shared memory              */
     CUDA_DRAW_BYTES = 80 << 10, /* shared memory of a block that draws                     */
     CUDA_LINES = 16,            /* query heads of rows that a warp looks with (attend_many.cuh) */
     CUDA_TILE_KEYS = 64,        /* keys that the rows of a slot look at together                */
@@ -116,7 +122,7 @@ typedef struct cuda_draw { /* how the token behind a wanted row is chosen: a bat
 
 typedef struct cuda_row { /* a batch_row, and what attention needs to know of it */
     unsigned long long pos;
-    int token;                /* negative: the token drawn last for its slot */
+    int token; /* negative: the token drawn last for its slot */
     int slot;
     int p, pins, recent, is_pin;
     int at;                    /* row of the ring (or pin) where its key lies */

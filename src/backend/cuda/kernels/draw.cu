@@ -21,7 +21,7 @@
 #endif
 #include "stage.h"
 
-enum { FRACTION_BITS = 22, KEY_BITS = 28, DIGIT_BITS = 11, ALL_KEYS = 0x7fffffff, BATCH = 4 };
+enum { ALL_KEYS = 0x7fffffff, BATCH = 4 };
 
 typedef struct table { /* a block's shared memory */
     u64 mass[CUDA_DIGITS];
@@ -178,15 +178,15 @@ DEVICE int find_best(table *t, const float *logits, int n, bool is_changed) {
 /* ---- candidates */
 
 DEVICE u32 key_of(const deck *d, float logit) {
-    const double end = (double)(43u << FRACTION_BITS);
+    const double end = (double)((u32)CUDA_MAX_OCTAVES << CUDA_FRACTION_BITS);
     const double octaves = ((double)d->best - (double)clean(logit)) * d->scale;
     return (u32)(int)(octaves < end ? octaves : end);
 }
 
 DEVICE u64 weigh(const table *t, u32 key) {
     const u32 mask = CUDA_DIGITS - 1;
-    const u64 product = (u64)t->coarse[key >> DIGIT_BITS & mask] * t->fine[key & mask];
-    return product >> (20 + (key >> FRACTION_BITS));
+    const u64 product = (u64)t->coarse[key >> CUDA_DIGIT_BITS & mask] * t->fine[key & mask];
+    return product >> (CUDA_WEIGHT_SHIFT + (key >> CUDA_FRACTION_BITS));
 }
 
 /* Keys of candidates from, from + step, ...; beyond end and behind the cut ALL_KEYS + 1. */
@@ -333,10 +333,10 @@ COLD void keep_best(deck *d, int k, float p) {
     table *t = d->t;
     u32 last = 0;
     u64 missing = (u64)k;
-    for (int high = KEY_BITS, low; high > 0; high = low) {
-        low = high > DIGIT_BITS ? high - DIGIT_BITS : 0;
+    for (int high = CUDA_KEY_BITS, low; high > 0; high = low) {
+        low = high > CUDA_DIGIT_BITS ? high - CUDA_DIGIT_BITS : 0;
         sum_digits(d, last, high, low, k > 0);
-        if (high == KEY_BITS) {
+        if (high == CUDA_KEY_BITS) {
             u64 mine = 0;
             for (int i = THREAD; i < CUDA_DIGITS; i += N_THREADS) mine += t->mass[i];
             const u64 total = sum_warps(t, warp_sum_64(mine));
@@ -360,7 +360,8 @@ COLD void keep_best(deck *d, int k, float p) {
 /* A lower key is never the less likely one, so the least weight is also a greatest key. */
 DEVICE void keep_likely(deck *d, float p) {
     const double least = (double)weigh(d->t, 0) * (double)p;
-    u32 likely = 0, unlikely = (43u << FRACTION_BITS) + 1; /* weighs less, likely does not */
+    const u32 end = (u32)CUDA_MAX_OCTAVES << CUDA_FRACTION_BITS;
+    u32 likely = 0, unlikely = end + 1; /* weighs less, likely does not */
     while (unlikely - likely > 1) {
         const u32 middle = likely + (unlikely - likely) / 2;
         if ((double)weigh(d->t, middle) >= least) {
