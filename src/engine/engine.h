@@ -40,7 +40,7 @@ struct weir_engine {
     weir_session **slots; /* [options.sessions], NULL: free */
     batch_row *rows;      /* [plan->max_rows] of the step being made */
     batch_group *groups;  /* [plan->max_rows] */
-    int *wanted;          /* [plan->max_rows]; afterwards the tokens drawn */
+    int *wanted;          /* [plan->max_rows] */
     bool is_lost;         /* a step failed: the device is gone */
 };
 
@@ -71,9 +71,9 @@ struct weir_session {
     int32_t *pinned;  /* [max_sinks] ids of the pinned tokens */
     float *logits;    /* [vocab] after the last token; valid when has_logits */
     bool has_logits;
-    int shown; /* i + 1: row i of the engine's last step has them still on the device, and has
-                  drawn the next token there; 0: no */
-    rng after; /* the generator once that token is taken */
+    bool is_ahead; /* the engine's last step, of this session alone, has left them on the device,
+                      and has drawn the next token there */
+    rng after;     /* the generator once that token is taken */
     int32_t recent[SAMPLER_RECENT]; /* room for sampler_defer */
     reply reply;
     chat chat;
@@ -84,7 +84,7 @@ struct weir_session {
 weir_status session_read(weir_session *s, const int32_t *ids, size_t n, bool is_generated,
                          weir_error *err);
 
-/* Reads the token that was drawn on the device (s->shown) and says which it is. */
+/* Reads the token that was drawn on the device (s->is_ahead) and says which it is. */
 weir_status session_read_drawn(weir_session *s, int32_t *id, weir_error *err);
 
 /* Brings logits that are still on the device to their sessions; drawn tokens are forgotten. */

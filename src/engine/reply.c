@@ -74,7 +74,7 @@ static weir_status show(weir_session *s, int32_t id, weir_text *out, weir_error 
 
 /* Chooses the next token and reads it. */
 static weir_status choose(weir_session *s, int32_t *id, weir_error *err) {
-    if (s->shown) return session_read_drawn(s, id, err);
+    if (s->is_ahead) return session_read_drawn(s, id, err);
     const rng before = s->sampler.state.rng;
     WEIR_TRY(weir_session_sample(s, id, err));
     const weir_status status = session_read(s, id, 1, true, err);

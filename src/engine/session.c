@@ -123,7 +123,7 @@ void weir_session_reset(weir_session *s) {
     reset_window(s);
     s->sampler.state = (sampler_state){.rng.state = s->sampler.options.seed};
     s->has_logits = false;
-    s->shown = 0;
+    s->is_ahead = false;
     s->counts = (weir_session_stats){0};
     chat_clear(&s->chat);
     reply_close(&s->reply);
@@ -154,12 +154,12 @@ weir_status weir_session_append(weir_session *s, const char *text, size_t size, 
 /* ---- logits */
 
 const float *weir_session_logits(const weir_session *s) {
-    if (s->shown && engine_settle(s->engine, NULL) != WEIR_OK) return NULL;
+    if (s->is_ahead && engine_settle(s->engine, NULL) != WEIR_OK) return NULL;
     return s->has_logits ? s->logits : NULL;
 }
 
 weir_status weir_session_sample(weir_session *s, int32_t *id, weir_error *err) {
-    if (s->shown) WEIR_TRY(engine_settle(s->engine, err));
+    if (s->is_ahead) WEIR_TRY(engine_settle(s->engine, err));
     if (s->has_logits) return sampler_pick(&s->sampler, s->logits, id, err);
     return weir_fail(err, WEIR_ERR_ARGUMENT,
                      "there are no logits yet: feed, append or say something first");

@@ -36,17 +36,15 @@ static void keep_logits(weir_session *s, const float *logits) {
 }
 
 weir_status engine_settle(weir_engine *e, weir_error *err) {
-    bool is_fetched = false;
     for (int i = 0; i < e->options.sessions; i++) {
         weir_session *s = e->slots[i];
-        if (!s || !s->shown) continue;
-        if (!is_fetched && e->backend->api->fetch(e->backend, err) != WEIR_OK) {
+        if (!s || !s->is_ahead) continue; /* there is one at most */
+        if (e->backend->api->fetch(e->backend, err) != WEIR_OK) {
             e->is_lost = true;
             return WEIR_ERR_DEVICE;
         }
-        is_fetched = true;
-        keep_logits(s, logits_of(e, s->shown - 1));
-        s->shown = 0;
+        keep_logits(s, logits_of(e, 0));
+        s->is_ahead = false;
     }
     return WEIR_OK;
 }
@@ -85,7 +83,7 @@ static void add_tokens(batch *step, weir_session *s, const int32_t *ids, int n, 
     batch_row *rows = add_group(s->engine, step, s->slot, n, n_wanted);
     for (int i = 0; i < n; i++) take(s, ids[i], is_generated, &rows[i]);
     s->has_logits = false;
-    s->shown = 0;
+    s->is_ahead = false;
 }
 
 /* Reads n tokens, at most a chunk, in one step that shows the last n_wanted of them. */
@@ -173,16 +171,15 @@ static weir_status read_and_draw(weir_session *s, int32_t id, weir_error *err) {
         sampler_defer(&s->sampler, false, s->sampler.state.rng, &s->after, s->recent);
     step.draws = &how;
     WEIR_TRY(run(s->engine, &step, err));
-    s->shown = 1;
+    s->is_ahead = true;
     return WEIR_OK;
 }
 
-/* The token that wanted row i of the step before the last drew; the last one has read it. */
-static weir_status drawn_token(weir_engine *e, int i, int32_t *id, weir_error *err) {
-    const weir_status status = e->backend->api->drawn(e->backend, 1, e->wanted, i + 1, err);
+/* The token that the step before the last drew; the last one has read it. */
+static weir_status drawn_token(weir_engine *e, int32_t *id, weir_error *err) {
+    const weir_status status = e->backend->api->drawn(e->backend, 1, id, 1, err);
     if (status != WEIR_OK) e->is_lost = true;
     WEIR_TRY(status);
-    *id = e->wanted[i];
     if (*id >= 0) return WEIR_OK;
     return weir_fail(err, WEIR_ERR_DEVICE, "logits: none of %d is a number above -infinity",
                      e->plan->vocab);
@@ -190,27 +187,26 @@ static weir_status drawn_token(weir_engine *e, int i, int32_t *id, weir_error *e
 
 weir_status session_read_drawn(weir_session *s, int32_t *id, weir_error *err) {
     weir_engine *e = s->engine;
-    assert(s->shown);
+    assert(s->is_ahead);
     WEIR_TRY(engine_check(e, err));
     WEIR_TRY(check_room(s, 1, err));
     const window before = s->window;
-    const int at = s->shown - 1;
     const rng taken = s->after;
     batch step = empty_step(e);
     batch_row *row = add_group(e, &step, s->slot, 1, 1);
     window_push(&s->window, BATCH_DRAWN, s->slot, row);
     const batch_draw how = sampler_defer(&s->sampler, true, taken, &s->after, s->recent);
     step.draws = &how;
-    s->shown = 0;
+    s->is_ahead = false;
     WEIR_TRY(run(e, &step, err));
-    const weir_status status = drawn_token(e, at, id, err);
+    const weir_status status = drawn_token(e, id, err);
     if (status != WEIR_OK) {
         s->window = before;
         return status;
     }
     note_token(s, row, *id, true);
     s->sampler.state.rng = taken;
-    s->shown = 1;
+    s->is_ahead = true;
     return WEIR_OK;
 }
 
