@@ -43,6 +43,11 @@ const char *tensor_type_name(tensor_type type); /* "Q4_K" */
 int tensor_type_block(tensor_type type);        /* weights per block */
 size_t tensor_type_block_bytes(tensor_type type);
 
+/* Every weight is a number of its own, no block of levels with a scale. */
+static inline bool tensor_type_is_float(tensor_type type) {
+    return tensor_type_block(type) == 1;
+}
+
 /* Bytes of one row of n weights; n must be a multiple of the block. */
 size_t tensor_row_bytes(tensor_type type, int64_t n);
 

@@ -102,7 +102,7 @@ static void bind_scales(const nn_scope *s, const char *name, nn_param *p) {
     if (l->error.status != WEIR_OK) return;
     if (!p->scale || p->view->n_dims != 2) {
         weir_fail(&l->error, WEIR_ERR_MODEL, "%s: is missing, FP8 weights want scales", full);
-    } else if (tensor_type_block(p->scale->type) != 1 || p->scale->type == TENSOR_FP8) {
+    } else if (!tensor_type_is_float(p->scale->type) || p->scale->type == TENSOR_FP8) {
         weir_fail(&l->error, WEIR_ERR_MODEL, "%s: is %s, wanted are F32, F16 or BF16", full,
                   tensor_type_name(p->scale->type));
     } else if (!share_scales(p)) {

@@ -109,5 +109,11 @@ const void *plan_matrix_bytes(const plan_matrix *m, int row);
 /* FP8: the scale of weight k of a row. */
 float plan_matrix_scale(const plan_matrix *m, int row, int k);
 
+/* The matrix that has the weights of matrix i: itself, or the one that it shares them with. */
+static inline int plan_owner(const plan *p, int i) {
+    while (p->matrices[i].shared_with >= 0) i = p->matrices[i].shared_with;
+    return i;
+}
+
 /* One line at a time: operations, tensors with their live intervals and offsets, totals. */
 void plan_describe(const plan *p, void (*write)(void *user, const char *line), void *user);

@@ -52,7 +52,7 @@ WEIR_INLINE vf load_part(weir_type type, const char *row, int d, int n) {
 
 /* Asks for the line that feature d is on, AHEAD bytes further: rows of a head lie in order. */
 WEIR_INLINE void look_ahead(weir_type type, const char *row, int d) {
-    const int bytes = type == WEIR_F32 ? 4 : type == WEIR_INT8 || type == WEIR_FP8 ? 1 : 2;
+    const int bytes = type == WEIR_F32 ? 4 : kv_is_scaled(type) ? 1 : 2;
     if (d * bytes % 64 == 0) WEIR_PREFETCH(row + d * bytes + AHEAD);
 }
 

@@ -41,19 +41,10 @@ typedef struct packing { /* one matrix under way */
     bool canceled;
 } packing;
 
-static bool is_float(tensor_type type) {
-    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16 || type == TENSOR_FP8;
-}
-
-static int root_of(const plan *p, int i) {
-    while (p->matrices[i].shared_with >= 0) i = p->matrices[i].shared_with;
-    return i;
-}
-
 /* The type matrix i is packed from. */
 static tensor_type packed_type(const plan *p, int i, weir_type wanted, bool is_head) {
     const plan_matrix *m = &p->matrices[i];
-    if (wanted == WEIR_TYPE_DEFAULT || !is_float(m->type) || m->cols % PACK_GROUP) {
+    if (wanted == WEIR_TYPE_DEFAULT || !tensor_type_is_float(m->type) || m->cols % PACK_GROUP) {
         return m->type == TENSOR_FP8 ? TENSOR_F16 : m->type;
     }
     return wanted == WEIR_Q8 || is_head ? TENSOR_Q8_0 : TENSOR_Q4_0;
@@ -140,8 +131,8 @@ static weir_status find_uses(const plan *p, arena *a, bool **products, bool **he
     for (int i = 0; i < p->n_ops; i++) {
         const plan_op *op = &p->ops[i];
         if (op->kind != NN_PROJECT) continue;
-        (*products)[root_of(p, op->matrix)] = true;
-        if (op->out == p->logits) (*heads)[root_of(p, op->matrix)] = true;
+        (*products)[plan_owner(p, op->matrix)] = true;
+        if (op->out == p->logits) (*heads)[plan_owner(p, op->matrix)] = true;
     }
     return WEIR_OK;
 }
@@ -155,7 +146,7 @@ static weir_status choose(host *h, tensor_type *types, arena *a, weir_type wante
     WEIR_TRY(find_uses(p, a, &products, &heads, err));
     size_t row_bytes = 0, inputs_bytes = 0;
     for (int i = 0; i < p->n_matrices; i++) {
-        const int root = root_of(p, i);
+        const int root = plan_owner(p, i);
         types[i] = packed_type(p, root, wanted, heads[root]);
         cpu_matrix *m = &c->matrices[i];
         cpu_matrix_shape(m, p->matrices[i].rows, p->matrices[i].cols, pack_format_of(types[i]),
@@ -261,7 +252,7 @@ static weir_status pack_all(host *h, const backend_options *o, arena *a, weir_er
     }
     for (int i = 0; i < p->n_matrices; i++) {
         if (c->matrices[i].is_owner) WEIR_TRY(pack_one(h, o, &k, i, types[i], err));
-        c->matrices[i].panels = c->matrices[root_of(p, i)].panels; /* roots come first */
+        c->matrices[i].panels = c->matrices[plan_owner(p, i)].panels; /* roots come first */
     }
     if (o->progress) o->progress(o->progress_user, "packing weights", k.total, k.total);
     name_types(c, p->n_matrices);

@@ -1,6 +1,6 @@
 /* layout.c - places what the device holds, resolves the plan into stages.
  *
- * Test: tests/backend/test_cuda_layout.c (no two regions overlap, nothing is left out).
+ * Test: tests/backend/test_cuda_host.c (no two regions overlap, nothing is left out).
  *
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda/layout.h"
@@ -47,25 +47,17 @@ static cuda_address place_vector(cuda_layout *l, const char *name, const void *f
 
 /* ---- matrices */
 
-static bool is_float(tensor_type type) {
-    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16 || type == TENSOR_FP8;
-}
-
-static int root_of(const plan *p, int i) {
-    while (p->matrices[i].shared_with >= 0) i = p->matrices[i].shared_with;
-    return i;
-}
-
 /* What matrix i is packed from: as cpu/matrix.c chooses, so that options mean the same. */
 static tensor_type packed_type(const plan *p, int root, weir_type wanted) {
     const plan_matrix *m = &p->matrices[root];
     bool is_product = false, is_head = false;
     for (int i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind != NN_PROJECT || root_of(p, p->ops[i].matrix) != root) continue;
+        if (p->ops[i].kind != NN_PROJECT || plan_owner(p, p->ops[i].matrix) != root) continue;
         is_product = true;
         if (p->ops[i].out == p->logits) is_head = true;
     }
-    if (wanted == WEIR_TYPE_DEFAULT || !is_product || !is_float(m->type)) return m->type;
+    if (wanted == WEIR_TYPE_DEFAULT || !is_product || !tensor_type_is_float(m->type))
+        return m->type;
     if (m->cols % PACK_GROUP) return m->type;
     return wanted == WEIR_Q8 || is_head ? TENSOR_Q8_0 : TENSOR_Q4_0;
 }
@@ -75,7 +67,7 @@ static void place_matrices(cuda_layout *l, weir_type wanted) {
     for (int i = 0; i < p->n_matrices; i++) {
         const plan_matrix *m = &p->matrices[i];
         cuda_weights *to = &l->weights[i];
-        const int root = root_of(p, i);
+        const int root = plan_owner(p, i);
         to->type = packed_type(p, root, wanted);
         to->is_owner = root == i;
         cuda_shape(&to->matrix, cuda_format_of(to->type), m->rows, m->cols);
