@@ -86,11 +86,6 @@ typedef struct backend_sizes {
     size_t memory_bytes; /* free on the device before it opened; 0: it computes in host memory */
 } backend_sizes;
 
-typedef struct backend_rates { /* what the device can do at best; 0: not measured */
-    double read_bytes;         /* of its memory, a second */
-    double flops;              /* of products of 16-bit matrices, a second */
-} backend_rates;
-
 typedef struct backend_api { /* one const instance per back end */
     const char *name;
     weir_status (*open)(backend **out, const plan *p, const kv_shape *kv, const backend_options *o,
@@ -108,7 +103,7 @@ typedef struct backend_api { /* one const instance per back end */
     const char *(*weight_type)(const backend *b);
     int (*threads)(const backend *b);
     void (*sizes)(const backend *b, backend_sizes *out);
-    weir_status (*measure)(backend *b, backend_rates *out, weir_error *err);
+    weir_status (*measure)(backend *b, weir_rates *out, weir_error *err);
     /* Copies the ring row of stream position pos, all layers, to pin `pin`, re-rotating its keys.
      */
     weir_status (*pin_row)(backend *b, int slot, uint64_t pos, int pin, weir_error *err);

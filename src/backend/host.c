@@ -200,9 +200,9 @@ void host_sizes(const backend *b, backend_sizes *out) {
     *out = host_of_const(b)->sizes;
 }
 
-weir_status host_measure(backend *b, backend_rates *out, weir_error *err) {
+weir_status host_measure(backend *b, weir_rates *out, weir_error *err) {
     (void)err; /* nothing in host memory can fail */
-    *out = (backend_rates){.read_bytes = weir_measure_bandwidth(host_threads(b))};
+    *out = (weir_rates){.read_bytes_per_second = weir_measure_bandwidth(host_threads(b))};
     return WEIR_OK;
 }
 

@@ -66,7 +66,7 @@ const char *host_kernels(const backend *b);
 const char *host_weight_type(const backend *b);
 int host_threads(const backend *b);
 void host_sizes(const backend *b, backend_sizes *out);
-weir_status host_measure(backend *b, backend_rates *out, weir_error *err);
+weir_status host_measure(backend *b, weir_rates *out, weir_error *err);
 weir_status host_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err);
 size_t host_row_bytes(const backend *b, bool is_pin);
 weir_status host_export_rows(backend *b, int slot, bool is_pin, int row, int n, void *out,

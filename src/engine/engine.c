@@ -336,12 +336,9 @@ void weir_engine_get_info(const weir_engine *e, weir_engine_info *out) {
 }
 
 weir_status weir_engine_measure(weir_engine *e, weir_rates *out, weir_error *err) {
-    backend_rates rates;
     *out = (weir_rates){0};
     WEIR_TRY(engine_check(e, err));
-    WEIR_TRY(e->backend->api->measure(e->backend, &rates, err));
-    *out = (weir_rates){rates.read_bytes, rates.flops};
-    return WEIR_OK;
+    return e->backend->api->measure(e->backend, out, err);
 }
 
 void weir_engine_describe_plan(const weir_engine *e, void (*write)(void *user, const char *line),

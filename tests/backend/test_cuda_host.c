@@ -324,10 +324,10 @@ static void yardsticks_borrow_memory_and_give_it_back(void **state) {
     weir_error err = {0};
     assert_int_equal(open_named(&b, t, "cuda", WEIR_F16, NULL, reason, &err), WEIR_OK);
     const size_t before = fake.allocated();
-    backend_rates rates;
+    weir_rates rates;
     fake.free_bytes(8 << 20);
     assert_int_equal(b->api->measure(b, &rates, &err), WEIR_OK);
-    assert_true(rates.read_bytes > 1e5 && rates.flops > 1e3);
+    assert_true(rates.read_bytes_per_second > 1e5 && rates.flops_per_second > 1e3);
     assert_int_equal(fake.allocated(), before);
     fake.fail_at("cuLaunchKernelEx", 2, 1);
     assert_int_equal(b->api->measure(b, &rates, &err), WEIR_ERR_DEVICE);

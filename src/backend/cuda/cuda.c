@@ -12,11 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    N_THREADS = 256,
-    N_DRAW_THREADS = 1024,
-    SHARED_ATTRIBUTE = 8 /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
-};
+enum { N_THREADS = 256, N_DRAW_THREADS = 1024 };
 
 /* ---- opening */
 
@@ -60,16 +56,22 @@ static weir_status allocate_host(cuda *c, weir_error *err) {
     return WEIR_OK;
 }
 
+weir_status cuda_load(cuda *c, cuda_handle *out, const char *name, int shared_bytes,
+                      weir_error *err) {
+    enum { SHARED_ATTRIBUTE = 8 /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */ };
+    assert(c->module && shared_bytes >= 0);
+    WEIR_TRY(CUDA_CALL(&c->device, function, err, out, c->module, name));
+    if (shared_bytes == 0) return WEIR_OK;
+    return CUDA_CALL(&c->device, set_attribute, err, *out, SHARED_ATTRIBUTE, shared_bytes);
+}
+
 static weir_status load_wide(cuda *c, weir_error *err) {
-    cuda_device *d = &c->device;
+    WEIR_TRY(cuda_load(c, &c->prepare, "prepare", c->layout.wide[0].prepare_bytes, err));
     for (int i = 0; i < CUDA_WIDTHS; i++) {
         const cuda_wide *p = &c->layout.wide[i];
         char name[16];
         snprintf(name, sizeof name, "wide_%d", p->tokens);
-        if (p->bytes == 0) continue;
-        WEIR_TRY(CUDA_CALL(d, function, err, &c->wide[i], c->module, name));
-        WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->wide[i], SHARED_ATTRIBUTE, p->bytes));
-        WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->prepare, SHARED_ATTRIBUTE, p->prepare_bytes));
+        if (p->bytes) WEIR_TRY(cuda_load(c, &c->wide[i], name, p->bytes, err));
     }
     return WEIR_OK;
 }
@@ -90,19 +92,13 @@ static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *e
     weir_status status = CUDA_CALL(d, module_open, err, &c->module, image.code.data);
     cuda_image_clear(&image);
     WEIR_TRY(status);
-    WEIR_TRY(CUDA_CALL(d, function, err, &c->walk, c->module, "walk"));
-    WEIR_TRY(CUDA_CALL(d, function, err, &c->prepare, c->module, "prepare"));
-    WEIR_TRY(CUDA_CALL(d, function, err, &c->draw, c->module, "draw"));
-    WEIR_TRY(CUDA_CALL(d, function, err, &c->copy_rows, c->module, "copy_rows"));
-    WEIR_TRY(CUDA_CALL(d, function, err, &c->pin_row, c->module, "pin_row"));
-    const int shared = c->layout.world.shared.bytes;
-    WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->walk, SHARED_ATTRIBUTE, shared));
-    WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->draw, SHARED_ATTRIBUTE, CUDA_DRAW_BYTES));
     const cuda_look *look = &c->layout.world.look;
-    WEIR_TRY(CUDA_CALL(d, function, err, &c->attend_tiles, c->module, "attend_tiles"));
-    WEIR_TRY(CUDA_CALL(d, function, err, &c->attend_parts, c->module, "attend_parts"));
-    WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->attend_tiles, SHARED_ATTRIBUTE, look->tile_bytes));
-    WEIR_TRY(CUDA_CALL(d, set_attribute, err, c->attend_parts, SHARED_ATTRIBUTE, look->part_bytes));
+    WEIR_TRY(cuda_load(c, &c->walk, "walk", c->layout.world.shared.bytes, err));
+    WEIR_TRY(cuda_load(c, &c->draw, "draw", CUDA_DRAW_BYTES, err));
+    WEIR_TRY(cuda_load(c, &c->copy_rows, "copy_rows", 0, err));
+    WEIR_TRY(cuda_load(c, &c->pin_row, "pin_row", 0, err));
+    WEIR_TRY(cuda_load(c, &c->attend_tiles, "attend_tiles", look->tile_bytes, err));
+    WEIR_TRY(cuda_load(c, &c->attend_parts, "attend_parts", look->part_bytes, err));
     return load_wide(c, err);
 }
 

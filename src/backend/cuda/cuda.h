@@ -8,9 +8,8 @@
  *   kernels/    what runs there
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
- * one launches it stage by stage, products by `prepare` and `wide`, attention
- * by `attend_tiles` or `attend_parts`.  Levels (cuda-LEVEL) for tests
- * and comparison:
+ * one launches it stage by stage, products by `prepare` and `wide`, attention by `attend_tiles` or
+ * `attend_parts`.  Levels (cuda-LEVEL) for tests and comparison:
  *
  *   ops     stage by stage always: the readable twin of the whole step
  *   plain   the same with products weight by weight
@@ -59,6 +58,10 @@ weir_status cuda_upload_weights(cuda *c, const backend_options *o, weir_error *e
 void cuda_take_times(backend *b);
 weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t *marks, weir_error *err);
 
+/* Finds a kernel, which blocks with so many bytes of shared memory of their own will run. */
+weir_status cuda_load(cuda *c, cuda_handle *out, const char *name, int shared_bytes,
+                      weir_error *err);
+
 /* One launch of a kernel.  It may begin, and load what no kernel writes, while the one before it
  * ends: kernels say where they wait. */
 weir_status cuda_launch(cuda *c, cuda_handle kernel, int n_blocks, int n_threads, int shared_bytes,
@@ -77,7 +80,7 @@ weir_status cuda_step(backend *b, const batch *rows, weir_error *err);
 const float *cuda_logits(const backend *b, int i);
 
 /* measure.c */
-weir_status cuda_measure_rates(backend *b, backend_rates *out, weir_error *err);
+weir_status cuda_measure_rates(backend *b, weir_rates *out, weir_error *err);
 
 /* store.c */
 weir_status cuda_pin_row(backend *b, int slot, uint64_t pos, int pin, weir_error *err);

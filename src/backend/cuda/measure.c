@@ -11,7 +11,6 @@
 #include <assert.h>
 
 enum {
-    SHARED_ATTRIBUTE = 8, /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
     SLOTS = 3,
     SLOT_BYTES = 8 << 10,
     LAUNCHES = 6,
@@ -43,8 +42,6 @@ static int longer(int count, double seconds) {
 }
 
 static weir_status read_memory(cuda *c, cuda_measure m, double *rate, weir_error *err) {
-    cuda_handle kernel;
-    WEIR_TRY(CUDA_CALL(&c->device, function, err, &kernel, c->module, "measure_read"));
     const int warps = c->n_threads / 32;
     assert(warps > 0 && c->device.n_blocks > 0);
     const int room = c->device.shared_bytes - warps * SLOTS * 8;
@@ -53,7 +50,8 @@ static weir_status read_memory(cuda *c, cuda_measure m, double *rate, weir_error
     assert(m.slot_bytes >= 1024);
     m.gates = warps * SLOTS * m.slot_bytes;
     const int shared_bytes = m.gates + warps * SLOTS * 8;
-    WEIR_TRY(CUDA_CALL(&c->device, set_attribute, err, kernel, SHARED_ATTRIBUTE, shared_bytes));
+    cuda_handle kernel;
+    WEIR_TRY(cuda_load(c, &kernel, "measure_read", shared_bytes, err));
     const size_t stride = (size_t)c->device.n_blocks * (size_t)warps * (size_t)m.slot_bytes;
     const size_t bytes = (size_t)m.bytes;
     m.bytes = bytes / stride * stride;
@@ -74,7 +72,7 @@ static weir_status read_memory(cuda *c, cuda_measure m, double *rate, weir_error
 
 static weir_status multiply(cuda *c, cuda_measure m, double *rate, weir_error *err) {
     cuda_handle kernel;
-    WEIR_TRY(CUDA_CALL(&c->device, function, err, &kernel, c->module, "measure_multiply"));
+    WEIR_TRY(cuda_load(c, &kernel, "measure_multiply", STAGE_BYTES, err));
     const int n_threads = MIN_OF(MULTIPLIERS, c->device.most_threads); /* whole warp groups */
     const double warps = (double)c->device.n_blocks * (n_threads / 32);
     m.rounds = ROUNDS;
@@ -87,9 +85,9 @@ static weir_status multiply(cuda *c, cuda_measure m, double *rate, weir_error *e
     return WEIR_OK;
 }
 
-weir_status cuda_measure_rates(backend *b, backend_rates *out, weir_error *err) {
+weir_status cuda_measure_rates(backend *b, weir_rates *out, weir_error *err) {
     cuda *c = cuda_of(b);
-    *out = (backend_rates){0};
+    *out = (weir_rates){0};
     WEIR_TRY(cuda_device_enter(&c->device, err));
     cuda_measure m = {.memory = c->memory, .bytes = c->layout.bytes};
     cuda_address borrowed = 0;
@@ -100,8 +98,8 @@ weir_status cuda_measure_rates(backend *b, backend_rates *out, weir_error *err) 
         WEIR_TRY(CUDA_CALL(&c->device, allocate, err, &borrowed, m.bytes));
         m.memory = borrowed;
     }
-    weir_status status = read_memory(c, m, &out->read_bytes, err);
-    if (status == WEIR_OK) status = multiply(c, m, &out->flops, err);
+    weir_status status = read_memory(c, m, &out->read_bytes_per_second, err);
+    if (status == WEIR_OK) status = multiply(c, m, &out->flops_per_second, err);
     if (borrowed) c->device.driver->free(borrowed);
     return status;
 }
