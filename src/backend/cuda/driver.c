@@ -1,6 +1,6 @@
 /* driver.c - finds libcuda, fills the table, opens the first GPU.
  *
- * Test: tests/backend/test_cuda_driver.c.
+ * Test: tests/backend/test_cuda_host.c.
  *
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda/driver.h"

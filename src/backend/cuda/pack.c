@@ -1,6 +1,6 @@
 /* pack.c - panels to tiles.
  *
- * Test: tests/backend/test_cuda_project.c (a packed weight is read back as it was stored).
+ * Test: tests/backend/test_cuda.c (a packed weight is read back as it was stored).
  *
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda/pack.h"

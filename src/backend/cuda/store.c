@@ -3,7 +3,7 @@
  * Rows go through the record, a region of the device laid out for them, and through pinned memory,
  * as many at a time as fit.
  *
- * Test: tests/backend/test_cuda_store.c.
+ * Test: tests/backend/test_cuda_host.c.
  *
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda/cuda.h"

@@ -2,13 +2,13 @@
  *
  *   v = x | norm(x) | act(g) * u | act(x)                    [tokens, cols], zeros up to depth
  *   words [depth / 16][stride][16]                           of token t at [k16][t]; scale * v is
- *       F16, FP8 hi + lo in f16: hi [16] then lo [16]; scale is the power of two that brings the
- *                largest |v| of the row to 2^14
- *       BF16     the same in bf16
- *       F32      16 floats
- *       levels   of 32 k, s * (256 hi + lo): at the first k16 bytes hi [32] then lo [32], words in
- * the order 0 4 1 5 2 6 3 7 (of nibbles also bytes 0 2 1 3); at the second s, and s times the sum
- * of what they stand for
+ *       F16, FP8   hi + lo in f16: hi [16] then lo [16]; scale is the power of two that brings the
+ *                  largest |v| of the row to 2^14
+ *       BF16       the same in bf16, scale 1
+ *       F32        16 floats
+ *       levels     of 32 k, s * (256 hi + lo): at the first k16 bytes hi [32] then lo [32], words
+ *                  in the order 0 4 1 5 2 6 3 7 (of nibbles also bytes 0 2 1 3); at the second s,
+ *                  and s times the sum of what they stand for
  *
  * What a norm can give is bounded by sqrt(cols) and its largest weight, so its f16 scale is known
  * when the model opens.  The factor of an RMS norm is 1 / scale of bf16 and levels: outputs are
@@ -19,7 +19,7 @@
  * A block makes one token at a time, many loads in flight.  Sums of a row are made in a fixed
  * order, so a token's input has the same bits whoever makes it and whatever n is.
  *
- * CPU twin: cpu/project.c (prologues).  Test: tests/backend/test_cuda_project.c.
+ * CPU twin: cpu/project.c (prologues).  Test: tests/backend/test_cuda.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once

@@ -8,9 +8,9 @@
  * all weights once: rows * cols * (bytes of a weight) from memory, which is the roof.  Inputs are
  * made by every block for itself in shared memory.
  *
- * More tokens are the business of wide.cuh, but those of F32 weights.  A token's sums do not depend
- * on the other tokens, bit for bit. CPU twin: cpu/project.c.  Test:
- * tests/backend/test_cuda_project.c.
+ * More tokens are the business of wide.cuh, but for F32 weights.  A token's sums do not depend on
+ * the other tokens, bit for bit.
+ * CPU twin: cpu/project.c.  Test: tests/backend/test_cuda.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once

@@ -2,8 +2,8 @@
  *
  * A record holds one row of all layers as kv_export_row writes it: for each layer, for each part
  * (K heads, then V heads), head_dim elements, then INT8's or FP8's scale.  Blocks take (row, layer,
- * part) in turn.  As fast as the copy of the bytes; not part of a step. CPU twin: kv.c.  Test:
- * tests/backend/test_cuda_store.c.
+ * part) in turn.  As fast as the copy of the bytes; not part of a step.
+ * CPU twin: kv.c.  Test: tests/backend/test_cuda_host.c.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef WEIR_EMULATED

@@ -9,7 +9,7 @@
  * token: what counts is that a stage of them ends soon.
  *
  * A phase is pos * turns mod 2^64 in integer arithmetic, exact for 2^64 tokens; its upper half
- * becomes a float.  CPU twins: cpu/rows.c, cpu/lookup.c.  Test: tests/backend/test_cuda_rows.c.
+ * becomes a float.  CPU twins: cpu/rows.c, cpu/lookup.c.  Test: tests/backend/test_cuda.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once

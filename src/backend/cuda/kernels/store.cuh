@@ -4,7 +4,7 @@
  * FP8 have a scale for each head and row: x = scale * q, scale = max |x| / 127 or 448, as kv.c
  * makes it.
  *
- * CPU twin: kv.c.  Test: tests/backend/test_cuda_attend.c.
+ * CPU twin: kv.c.  Test: tests/backend/test_cuda.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once

@@ -28,7 +28,7 @@
  * halves, hi + lo: what is left of 22 (bf16: 16) bits of them.  FP8 becomes halves, exactly, and a
  * block's sums are scaled as those of levels.
  *
- * CPU twin: cpu/pack.c.  Test: tests/backend/test_cuda_project.c.
+ * CPU twin: cpu/pack.c.  Test: tests/backend/test_cuda.c.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
