@@ -62,6 +62,36 @@ static tensor_type packed_type(const plan *p, int root, weir_type wanted) {
     return wanted == WEIR_Q8 || is_head ? TENSOR_Q8_0 : TENSOR_Q4_0;
 }
 
+/* The product whose result, [gate | up], is read as act(gate) * up and nowhere else; -1: op has
+ * other inputs. */
+static int gated_product(const plan *p, const plan_op *op) {
+    if (op->kind != NN_PROJECT || op->prologue != PLAN_GATE) return -1;
+    const plan_tensor *g = &p->tensors[op->in[0]], *u = &p->tensors[op->in[1]];
+    for (int i = (int)(op - p->ops) - 1; i >= 0; i--) {
+        const plan_op *from = &p->ops[i];
+        if (from->out < 0 || p->tensors[from->out].base != g->base) continue;
+        const plan_tensor *out = &p->tensors[from->out];
+        const bool is_whole = out->features == 2 * g->features && g->column == out->column &&
+                              u->base == g->base && u->column == g->column + g->features;
+        const bool fits = from->kind == NN_PROJECT && from->residual < 0 && is_whole &&
+                          g->features % (CUDA_TILE / 2) == 0;
+        return fits ? i : -1;
+    }
+    return -1;
+}
+
+/* Rows of gate of a matrix that is used so in all its products; 0: in rows as they are. */
+static int gated_rows(const plan *p, int matrix) {
+    int n = 0, gated = 0;
+    for (int i = 0; i < p->n_ops; i++) {
+        const plan_op *op = &p->ops[i];
+        const int from = gated_product(p, op);
+        if (op->matrix >= 0 && plan_owner(p, op->matrix) == plan_owner(p, matrix)) n++;
+        if (from >= 0 && p->ops[from].matrix == matrix) gated++;
+    }
+    return n == 1 && gated == 1 ? p->matrices[matrix].rows / 2 : 0;
+}
+
 static void place_matrices(cuda_layout *l, weir_type wanted) {
     const plan *p = l->plan;
     for (int i = 0; i < p->n_matrices; i++) {
@@ -71,6 +101,7 @@ static void place_matrices(cuda_layout *l, weir_type wanted) {
         to->type = packed_type(p, root, wanted);
         to->is_owner = root == i;
         cuda_shape(&to->matrix, cuda_format_of(to->type), m->rows, m->cols);
+        to->matrix.gated = gated_rows(p, i);
         const size_t bytes = size_mul((size_t)to->matrix.n_tiles, (size_t)to->matrix.tile_bytes);
         to->matrix.tiles = to->is_owner ? place(l, m->name, bytes) : l->weights[root].matrix.tiles;
         to->matrix.bias = place_vector(l, "bias", m->bias, (size_t)m->rows * sizeof(float));
@@ -123,6 +154,13 @@ static cuda_stage stage_of(cuda_layout *l, const plan_op *op) {
                     .bound = op->bound};
     if (op->matrix >= 0) s.matrix = l->weights[op->matrix].matrix;
     if (op->matrix >= 0) l->formats |= 1 << s.matrix.format;
+    for (int i = l->n_stages - 1; op->prologue == PLAN_GATE && i >= 0; i--) {
+        cuda_stage *from = &l->stages[i];
+        if (!from->matrix.gated || from->out.at != s.in.at) continue;
+        from->folded = s.folded = 1;
+        from->act = s.act;
+        break;
+    }
     if (op->kind == NN_GATE || op->kind == NN_ACTIVATE || op->prologue == PLAN_GATE ||
         op->prologue == PLAN_ACT) {
         l->acts |= 1 << op->act;

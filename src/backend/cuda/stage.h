@@ -86,7 +86,19 @@ typedef struct cuda_matrix {
     int block_bytes;  /* of a block */
     int block_span;   /* k of a block */
     int chunk_blocks; /* blocks that fit a slot */
+    int gated;        /* of [gate; up]: rows of gate, in packed order 8 by 8; 0: rows as they are */
+    int unused;
 } cuda_matrix;
+
+/* The row of a matrix that is packed as its row i.  Where a product is wanted as act(gate) * up
+ * only, a tile has 8 rows of each, and whoever finishes row r of it finishes row r + 8. */
+#define CUDA_ROW_OF(gated, i) \
+    ((gated) ? (i) / 16 * 8 + (i) % 8 + ((i) % 16 < 8 ? 0 : (gated)) : (i))
+/* The other way round. */
+#define CUDA_PACKED_ROW(gated, row)                 \
+    (!(gated)          ? (row)                      \
+     : (row) < (gated) ? (row) / 8 * 16 + (row) % 8 \
+                       : ((row) - (gated)) / 8 * 16 + 8 + ((row) - (gated)) % 8)
 
 typedef struct cuda_norm {
     cuda_address weight, bias; /* [group] float; bias may be 0 */
@@ -105,6 +117,8 @@ typedef struct cuda_stage {
     int layer;
     float scale, bound;
     int store_next; /* the next stage is CUDA_STORE, which is left out when rows are alone */
+    int folded;     /* `walk` has left act(gate) * up where gate is meant to be: product of a gated
+                       matrix, and who reads it */
 } cuda_stage;
 
 typedef struct cuda_draw { /* how the token behind a wanted row is chosen: a batch_draw */
@@ -171,6 +185,7 @@ typedef struct cuda_world { /* the argument of every kernel */
     int first, last;        /* this launch runs stages [first, last) */
     int n, n_wanted;
     int alone;           /* every row is the only one of its slot: attend stores it */
+    int folds;           /* all products are of `walk`: stages that are folded do so */
     int plain;           /* products the readable way */
     int pass;            /* tokens of a pass of products */
     cuda_address rows;   /* [n] cuda_row */

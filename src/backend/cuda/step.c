@@ -92,6 +92,7 @@ static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_erro
     w->n_wanted = b->n_wanted;
     w->alone = is_alone(b);
     w->plain = c->plain;
+    w->folds = b->n <= CUDA_TOKENS && !c->plain;
     w->pass = w->shared.pass;
     deal_tiles(b, w, rows);
     w->wanted = l->step + at;

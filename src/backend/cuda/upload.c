@@ -25,6 +25,11 @@ typedef struct upload { /* some tiles of one matrix */
     atomic_int next;
 } upload;
 
+/* The row that is packed as row i of tile `tile`. */
+static int source_row(const upload *u, int tile, int i) {
+    return CUDA_ROW_OF(u->to->matrix.gated, tile * CUDA_TILE + i);
+}
+
 /* A row as blocks of 64 e4m3 with their scale. */
 static const void *fp8_row(const plan_matrix *m, int row, char *out) {
     const char *from = plan_matrix_bytes(m, row);
@@ -42,21 +47,23 @@ static const void *fp8_row(const plan_matrix *m, int row, char *out) {
 /* The rows of a tile as they are packed; quantised into scratch when that is another type. */
 static int rows_of_tile(const upload *u, int tile, char *scratch, const void *rows[CUDA_TILE]) {
     const plan_matrix *m = u->source;
-    const int first = tile * CUDA_TILE, n = MIN_OF(CUDA_TILE, m->rows - first);
+    const int n = MIN_OF(CUDA_TILE, m->rows - tile * CUDA_TILE);
     if (u->to->type == TENSOR_FP8) {
         const size_t bytes = cuda_pack_row_bytes(TENSOR_FP8, m->cols);
-        for (int i = 0; i < n; i++) rows[i] = fp8_row(m, first + i, scratch + (size_t)i * bytes);
+        for (int i = 0; i < n; i++) {
+            rows[i] = fp8_row(m, source_row(u, tile, i), scratch + (size_t)i * bytes);
+        }
         return n;
     }
     if (u->to->type == m->type) {
-        for (int i = 0; i < n; i++) rows[i] = plan_matrix_bytes(m, first + i);
+        for (int i = 0; i < n; i++) rows[i] = plan_matrix_bytes(m, source_row(u, tile, i));
         return n;
     }
     assert(u->to->type == TENSOR_Q8_0 || u->to->type == TENSOR_Q4_0);
     float *floats = (float *)(void *)scratch;
     char *blocks = scratch + (size_t)m->cols * sizeof *floats;
     for (int i = 0; i < n; i++, blocks += tensor_row_bytes(u->to->type, m->cols)) {
-        plan_matrix_row(m, first + i, floats);
+        plan_matrix_row(m, source_row(u, tile, i), floats);
         if (u->to->type == TENSOR_Q8_0) {
             quantize_row_q8_0(floats, blocks, m->cols);
         } else {

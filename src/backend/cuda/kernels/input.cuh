@@ -195,9 +195,9 @@ DEVICE void store_bytes(int format, const input_place *to, int q, bool is_in, co
  * want; of an RMS norm all but its factor, of a layer norm what it is to norm.  Returns this
  * thread's sum of squares (RMS norm), sum (layer norm), or largest size. */
 DEVICE float gather(const cuda_stage *s, int format, bool is_last, int r, const input_place *to,
-                    int quads) {
+                    int quads, bool is_folded) {
     const float *x = row_of(&s->in, r);
-    const bool is_gate = s->prologue == CUDA_GATE, is_norm = s->prologue == CUDA_NORM;
+    const bool is_gate = s->prologue == CUDA_GATE && !is_folded, is_norm = s->prologue == CUDA_NORM;
     const bool is_rms = is_norm && !s->norm.is_layer;
     const float *factor = is_gate ? row_of(&s->in2, r) : (const float *)s->norm.weight;
     const int cols = s->matrix.cols;
@@ -280,8 +280,8 @@ DEVICE void turn_values(int format, const input_place *to, int quads, float fact
 /* Values of row r of the input of stage s to their places as floats, all but the factor that is
  * returned; all threads of a block.  Sync before they are read. */
 DEVICE float gather_normed(const cuda_stage *s, int format, int r, const input_place *to, int quads,
-                           float *scratch) {
-    const float found = gather(s, format, false, r, to, quads);
+                           float *scratch, bool is_folded) {
+    const float found = gather(s, format, false, r, to, quads, is_folded);
     float factor = 1, scale = 1;
     if (s->prologue != CUDA_NORM) {
         if (format == CUDA_F16) scale = scale_of(block_reduce(found, scratch, true));
@@ -301,16 +301,17 @@ DEVICE float gather_normed(const cuda_stage *s, int format, int r, const input_p
 
 /* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
  * is made is read, then have one thread call settle_scale. */
-DEVICE void make_input(const cuda_stage *s, int of, int r, const input_place *to, float *scratch) {
+DEVICE void make_input(const cuda_stage *s, int of, int r, const input_place *to, float *scratch,
+                       bool is_folded) {
     const int format = of == CUDA_FP8 ? CUDA_F16 : of;
     const int quads = s->matrix.n_blocks * s->matrix.block_span / 4;
     const bool is_layer = s->prologue == CUDA_NORM && s->norm.is_layer;
     if (format == CUDA_F32 || format == CUDA_F16 || is_layer) {
-        turn_values(format, to, quads, gather_normed(s, format, r, to, quads, scratch));
+        turn_values(format, to, quads, gather_normed(s, format, r, to, quads, scratch, is_folded));
         if (LANE == 0) to->squares[WARP] = -1; /* the scale is known */
         return;
     }
-    const float squares = warp_sum(gather(s, format, true, r, to, quads));
+    const float squares = warp_sum(gather(s, format, true, r, to, quads, is_folded));
     if (LANE == 0) to->squares[WARP] = squares;
 }
 

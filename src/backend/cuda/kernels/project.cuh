@@ -65,27 +65,37 @@ typedef struct addend {
     float bias, residual;
 } addend;
 
-DEVICE addend addend_of(const cuda_stage *s, int row, int r) {
+DEVICE addend addend_of(const cuda_stage *s, int packed, int r) {
+    const int row = CUDA_ROW_OF(s->matrix.gated, packed);
     addend a = {0, 0};
-    if (row >= s->matrix.rows) return a;
+    if (packed >= s->matrix.rows) return a;
     if (s->matrix.bias) a.bias = ((const float *)s->matrix.bias)[row];
     if (s->residual.at) a.residual = load_float(row_of(&s->residual, r) + row);
     return a;
 }
 
-/* parts [CUDA_SLICES][tokens][CUDA_TILE] to outputs: sums in order, scaled back; a warp.  `early`
- * is what this lane's first output adds. */
+/* parts [CUDA_SLICES][tokens][CUDA_TILE] to outputs: sums in order, scaled back, folded where that
+ * is meant; a warp.  `early` is what this lane's first output adds. */
 DEVICE void finish_tile(const cuda_stage *s, int tile, const float *parts, const float *scales,
-                        int first, int tokens, addend early) {
-    for (int i = LANE; i < tokens * CUDA_TILE; i += 32) {
-        const int t = i / CUDA_TILE, row = tile * CUDA_TILE + i % CUDA_TILE;
-        const addend a = i < 32 ? early : addend_of(s, row, first + t);
-        if (row >= s->matrix.rows) continue;
+                        int first, int tokens, addend early, bool is_folded) {
+    for (int from = 0; from < tokens * CUDA_TILE; from += 32) { /* whole warps */
+        const int i = from + LANE, t = i / CUDA_TILE, packed = tile * CUDA_TILE + i % CUDA_TILE;
+        const bool is_in = t < tokens && packed < s->matrix.rows;
         float sum = 0;
-        UNROLL for (int slice = 0; slice < CUDA_SLICES; slice++) {
-            sum += parts[slice * tokens * CUDA_TILE + i];
+        if (is_in) {
+            const addend a = from == 0 ? early : addend_of(s, packed, first + t);
+            UNROLL for (int slice = 0; slice < CUDA_SLICES; slice++) {
+                sum += parts[slice * tokens * CUDA_TILE + i];
+            }
+            sum = sum * scales[t] + a.bias + a.residual;
         }
-        row_of(&s->out, first + t)[row] = sum * scales[t] + a.bias + a.residual;
+        if (is_folded) {
+            const float up = shuffle_xor(sum, 8);
+            sum = act_of(s->act, sum) * up;
+        }
+        if (is_in && !(is_folded && i % CUDA_TILE >= 8)) {
+            row_of(&s->out, first + t)[CUDA_ROW_OF(s->matrix.gated, packed)] = sum;
+        }
     }
 }
 
@@ -103,7 +113,7 @@ DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, in
     float *scratch = (float *)(shared_bytes + w->shared.scales) + CUDA_TOKENS;
     for (int t = 0; t < tokens; t++) {
         const input_place to = place_of(w, t, tokens);
-        make_input(s, format, first + t, &to, scratch);
+        make_input(s, format, first + t, &to, scratch, s->folded && w->folds);
     }
     block_sync();
     if (THREAD < tokens) {
@@ -149,7 +159,8 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
             take_mark(w, 4);
             if (mine < s->matrix.n_tiles) {
                 finish_tile(s, mine, parts + WARP * step,
-                            (const float *)(shared_bytes + w->shared.scales), first, tokens, early);
+                            (const float *)(shared_bytes + w->shared.scales), first, tokens, early,
+                            s->folded && s->matrix.gated && w->folds);
             }
             take_mark(w, 5);
             float *const swap = parts;

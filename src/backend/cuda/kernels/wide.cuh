@@ -288,12 +288,14 @@ DEVICE void load_weights(u32 a[4][4], int format, const char *chunk, int n, int 
 /* Bias, residual, and the row's scale back; what is loaded is loaded many at a time. */
 DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
                      int first, int tokens) {
-    const int left = rows_of(w, &s->out) - first, row = tile * CUDA_TILE + LANE / 4;
+    const int left = rows_of(w, &s->out) - first, packed = tile * CUDA_TILE + LANE / 4;
+    const int row[2] = {CUDA_ROW_OF(s->matrix.gated, packed),
+                        CUDA_ROW_OF(s->matrix.gated, packed + 8)};
     const int n = tokens / 8 < 4 ? tokens / 8 : 4; /* groups of 8 tokens at a time */
-    const bool is_in[2] = {row < s->matrix.rows, row + 8 < s->matrix.rows};
+    const bool is_in[2] = {packed < s->matrix.rows, packed + 8 < s->matrix.rows};
     float bias[2] = {0, 0};
     UNROLL for (int i = 0; i < 2; i++) {
-        if (s->matrix.bias && is_in[i]) bias[i] = ((const float *)s->matrix.bias)[row + 8 * i];
+        if (s->matrix.bias && is_in[i]) bias[i] = ((const float *)s->matrix.bias)[row[i]];
     }
     UNROLL for (int j = 0; j < tokens / 8; j += 4) {
         float residual[16], scale[8];
@@ -304,13 +306,13 @@ DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all,
             if (t >= left) continue;
             if (r == 0) scale[i / 4 * 2 + i % 2] = load_float((const float *)w->scales + first + t);
             if (s->residual.at && is_in[r]) {
-                residual[i] = load_float(row_of(&s->residual, first + t) + row + 8 * r);
+                residual[i] = load_float(row_of(&s->residual, first + t) + row[r]);
             }
         }
         UNROLL for (int i = 0; i < 4 * n; i++) {
             const int t = (j + i / 4) * 8 + LANE % 4 * 2 + i % 2, r = i % 4 / 2;
             if (t >= left || !is_in[r]) continue;
-            row_of(&s->out, first + t)[row + 8 * r] =
+            row_of(&s->out, first + t)[row[r]] =
                 all[4 * j + i] * scale[i / 4 * 2 + i % 2] + bias[r] + residual[i];
         }
     }
@@ -484,7 +486,7 @@ DEVICE void prepare_wide(const cuda_world *w) {
         to.scale = (float *)w->scales + r;
         to.stride = 1;
         block_sync();
-        const float factor = gather_normed(s, halves, r, &to, depth / 4, scratch);
+        const float factor = gather_normed(s, halves, r, &to, depth / 4, scratch, false);
         put_image(w, (const float *)shared_bytes, r, depth, factor, format == CUDA_BF16);
     }
 }
