@@ -115,6 +115,7 @@ typedef struct weir_engine_options {
     const char *backend;      /* "auto" (NULL: a GPU where there is one), "cuda", "cpu", "ref"
                                  (slow, the readable definition)                               */
     const char *kernel_cache; /* folder for compiled GPU kernels; NULL: compiled at each open */
+    const char *engine_file;  /* GPU kernels of weir_engine_build, taken or refused; NULL: none  */
     int threads;              /* 0: all cores                                                  */
     int sessions;             /* sessions that can be open at once; 0: 1                       */
     int window;               /* W; 0: the model's trained context, at most 4096               */
@@ -213,6 +214,35 @@ WEIR_API void weir_engine_describe_plan(const weir_engine *engine,
 
 /* The model's tokenizer, NULL when it has none; valid until the engine closes. */
 WEIR_API const weir_tokenizer *weir_engine_tokenizer(const weir_engine *engine);
+
+/* ------------------------------------------------------------------ engine files */
+
+/* Compiles the kernels that an engine of the model at `path` runs on GPUs and writes them to
+ * `file`, which weir_engine_options.engine_file takes on a machine that has the driver and nothing
+ * else.  targets: a list like "sm_80,sm_90a"; NULL: the GPU of this machine.  Wants NVRTC, and no
+ * GPU when there are targets.  Of the options the types of weights and of keys and values matter:
+ * one file serves any window, chunk and number of sessions.  `file` is written whole or not at all,
+ * and never over what is no engine file. */
+WEIR_API WEIR_MUST_CHECK weir_status weir_engine_build(const char *file, const char *path,
+                                                       const char *targets,
+                                                       const weir_engine_options *options,
+                                                       weir_error *err);
+
+typedef struct weir_engine_file_info {
+    char made_by[16];      /* version of weir                               */
+    char model[64];        /* name of the model it was built for            */
+    char targets[256];     /* "sm_80, sm_90a"                               */
+    char weight_types[64]; /* "bf16, q8"                                    */
+    char kv_type[16];      /* "f16"                                         */
+    int head_dim;          /* features of a head                            */
+    int nvrtc[2];          /* version of the compiler                       */
+    uint64_t bytes;
+    bool is_current; /* false: made by another weir, this one refuses it */
+} weir_engine_file_info;
+
+/* Says what is in an engine file, all of which is checked.  WEIR_ERR_ARGUMENT when it is none. */
+WEIR_API WEIR_MUST_CHECK weir_status weir_engine_read_file_info(weir_engine_file_info *out,
+                                                                const char *path, weir_error *err);
 
 /* ------------------------------------------------------------------ session */
 

@@ -39,11 +39,17 @@ weir_status backend_open(backend **out, const char *name, const plan *p, const k
     reason[0] = 0;
     backend_options options = *o;
     options.level = NULL;
-    if (!name || strcmp(name, "auto") == 0) return open_auto(out, p, kv, &options, reason, err);
-    const backend_api *api = backend_find(name, &options.level);
+    const bool is_auto = !name || strcmp(name, "auto") == 0;
+    if (is_auto && !o->engine_file) return open_auto(out, p, kv, &options, reason, err);
+    const backend_api *api = is_auto ? &backend_cuda : backend_find(name, &options.level);
     if (!api) {
         return weir_fail(err, WEIR_ERR_ARGUMENT,
                          "backend %s: not known; known are auto, cuda, cpu, cpu-LEVEL, ref", name);
+    }
+    if (o->engine_file && api != &backend_cuda) {
+        return weir_fail(err, WEIR_ERR_ARGUMENT,
+                         "%s: an engine file is for a GPU; back end %s has no use for it",
+                         o->engine_file, name);
     }
     return api->open(out, p, kv, &options, err);
 }

@@ -72,7 +72,8 @@ typedef struct backend_options {
     int threads;       /* 0: all */
     const char *level; /* cpu: "avx512", "avx2", "neon", "portable"; NULL: the best there is */
     const char *cache; /* folder where compiled GPU kernels are kept; NULL: they are not */
-    weir_type weights; /* DEFAULT, Q8, Q4 */
+    const char *engine_file; /* GPU kernels compiled beforehand; NULL: none */
+    weir_type weights;       /* DEFAULT, Q8, Q4 */
     weir_progress progress;
     void *progress_user;
 } backend_options;
@@ -126,9 +127,18 @@ enum { BACKEND_REASON = 256 };
 
 /* Opens the back end `name`; auto takes the first that this machine can open.  `reason` tells why
  * auto did not take a faster kind ("no GPU: libcuda.so.1 not found"); empty when there is nothing
- * to tell.  o->level is taken from the name. */
+ * to tell.  o->level is taken from the name.  An engine file is for a GPU: with one, auto is cuda,
+ * and the others refuse. */
 weir_status backend_open(backend **out, const char *name, const plan *p, const kv_shape *kv,
                          const backend_options *o, char reason[BACKEND_REASON], weir_error *err);
+
+/* Engine files (cuda/engine_file.h): writes one with the kernels of a plan for the targets, a list
+ * like "sm_80,sm_90a" (NULL: of the GPU here); model: a name for people.  Says what is in one. */
+weir_status cuda_engine_build(const char *file, const plan *p, const char *model,
+                              const char *targets, const kv_shape *kv, const backend_options *o,
+                              weir_error *err);
+weir_status cuda_engine_info(weir_engine_file_info *out, const char *path, weir_error *err);
+bool cuda_engine_is(const char *path); /* it may be damaged */
 
 /* "auto" or NULL, "cuda", "cpu", "cpu-avx2", "cpu-portable", ..., "ref".  NULL: no such name. */
 const backend_api *backend_find(const char *name, const char **level);

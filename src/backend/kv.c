@@ -14,6 +14,11 @@
 
 enum { ALIGN = 64, MAX_HEAD_DIM = 1024 };
 
+const char *kv_type_name(weir_type type) {
+    static const char *const names[] = {"default", "f32", "f16", "bf16", "int8", "q8", "q4", "fp8"};
+    return (size_t)type < COUNT_OF(names) ? names[type] : "unknown";
+}
+
 size_t kv_type_bytes(weir_type type) {
     switch (type) {
     case WEIR_F32: return 4;

@@ -40,6 +40,7 @@ weir_status kv_init(kv_store *kv, const kv_shape *shape, bool allocate, weir_err
 void kv_clear(kv_store *kv);
 
 size_t kv_type_bytes(weir_type type); /* of one element */
+const char *kv_type_name(weir_type type);
 
 /* INT8 and FP8: one scale per head and row; pinned rows have 16 bits. */
 static inline bool kv_is_scaled(weir_type type) {

@@ -1,11 +1,11 @@
 /* cmd_info.c - weir info: what a model is and what it costs here.
  *
  * SPDX-License-Identifier: MIT */
+#include "cli/engine_file.h"
 #include "cli/options.h"
 #include "cli/run.h"
 #include "cli/term.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,20 +29,6 @@ static uint64_t sessions_that_fit(const weir_engine_info *i, uint64_t available)
     return available > fixed && i->session_bytes ? (available - fixed) / i->session_bytes : 0;
 }
 
-static void row(const char *name, const char *format, ...) WEIR_PRINTF(2, 3);
-
-/* A line of two columns. */
-static void row(const char *name, const char *format, ...) {
-    char text[512];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    out_print("%-20s", name);
-    out_text(text, strlen(text)); /* names come from files */
-    out_print("\n");
-}
-
 static const char *or_dash(const char *text) {
     return text && text[0] ? text : "-";
 }
@@ -50,31 +36,36 @@ static const char *or_dash(const char *text) {
 static void print_text(const run *r, uint64_t available) {
     const weir_engine_info *i = &r->info;
     char a[NUMBER_SIZE], b[NUMBER_SIZE];
-    row("architecture", "%s", or_dash(i->architecture));
-    if (i->name && i->name[0]) row("name", "%s", i->name);
-    row("parameters", "%s", format_count(a, i->parameters));
-    row("layers", "%d", i->n_layers);
-    row("width", "%d, feed-forward %d", i->dim, i->ffn_dim);
-    row("heads", "%d of %d, %d for keys and values", i->n_heads, i->head_dim, i->n_kv_heads);
-    row("vocabulary", "%s", format_count(a, (uint64_t)i->vocab));
-    row("trained context", "%s", format_count(a, (uint64_t)i->context));
-    row("tokenizer", "%s", weir_engine_tokenizer(r->engine) ? "yes" : "no");
-    row("chat template", "%s", i->has_chat_template ? "yes" : "no");
-    row("backend", "%s, %s, %d threads", or_dash(i->backend), or_dash(i->kernels), i->threads);
-    if (i->backend_reason[0]) row("not on a GPU", "%s", i->backend_reason);
-    row("weights", "%s, %s", format_bytes(a, (double)i->weight_bytes), or_dash(i->weight_type));
-    row("window", "%s tokens, at most %s of them pinned", format_count(a, (uint64_t)i->window),
-        format_count(b, (uint64_t)i->max_sinks));
-    row("step", "at most %d tokens", i->chunk);
-    row("plan", "%s of activations", format_bytes(a, (double)i->activation_bytes));
-    row("session", "%s, keys and values in %s", format_bytes(a, (double)i->session_bytes),
-        or_dash(i->kv_type));
-    row("in all", "%s with %d session%s", format_bytes(a, (double)i->total_bytes), i->sessions,
-        i->sessions == 1 ? "" : "s");
-    row("read per token", "%s with the window full", format_bytes(a, (double)i->bytes_per_token));
+    run_print_row("architecture", "%s", or_dash(i->architecture));
+    if (i->name && i->name[0]) run_print_row("name", "%s", i->name);
+    run_print_row("parameters", "%s", format_count(a, i->parameters));
+    run_print_row("layers", "%d", i->n_layers);
+    run_print_row("width", "%d, feed-forward %d", i->dim, i->ffn_dim);
+    run_print_row("heads", "%d of %d, %d for keys and values", i->n_heads, i->head_dim,
+                  i->n_kv_heads);
+    run_print_row("vocabulary", "%s", format_count(a, (uint64_t)i->vocab));
+    run_print_row("trained context", "%s", format_count(a, (uint64_t)i->context));
+    run_print_row("tokenizer", "%s", weir_engine_tokenizer(r->engine) ? "yes" : "no");
+    run_print_row("chat template", "%s", i->has_chat_template ? "yes" : "no");
+    run_print_row("backend", "%s, %s, %d threads", or_dash(i->backend), or_dash(i->kernels),
+                  i->threads);
+    if (i->backend_reason[0]) run_print_row("not on a GPU", "%s", i->backend_reason);
+    run_print_row("weights", "%s, %s", format_bytes(a, (double)i->weight_bytes),
+                  or_dash(i->weight_type));
+    run_print_row("window", "%s tokens, at most %s of them pinned",
+                  format_count(a, (uint64_t)i->window), format_count(b, (uint64_t)i->max_sinks));
+    run_print_row("step", "at most %d tokens", i->chunk);
+    run_print_row("plan", "%s of activations", format_bytes(a, (double)i->activation_bytes));
+    run_print_row("session", "%s, keys and values in %s", format_bytes(a, (double)i->session_bytes),
+                  or_dash(i->kv_type));
+    run_print_row("in all", "%s with %d session%s", format_bytes(a, (double)i->total_bytes),
+                  i->sessions, i->sessions == 1 ? "" : "s");
+    run_print_row("read per token", "%s with the window full",
+                  format_bytes(a, (double)i->bytes_per_token));
     if (!available) return;
-    row("sessions that fit", "%s in the %s available here",
-        format_count(a, sessions_that_fit(i, available)), format_bytes(b, (double)available));
+    run_print_row("sessions that fit", "%s in the %s available here",
+                  format_count(a, sessions_that_fit(i, available)),
+                  format_bytes(b, (double)available));
 }
 
 static void set_count(json_t *object, const char *key, uint64_t n) {
@@ -127,8 +118,19 @@ static void print_line(void *user, const char *line) {
     if (!n || line[n - 1] != '\n') out_write("\n", 1);
 }
 
+/* An engine file is no model, so it is not opened as one. */
+static bool info_of_engine_file(run *r, const options *o) {
+    weir_engine_file_info info;
+    *r = (run){.o = o};
+    if (!o->model) return false;
+    const weir_status status = weir_engine_read_file_info(&info, o->model, &r->err);
+    if (status == WEIR_OK) engine_file_print(&info, o->model, o->json);
+    return status != WEIR_ERR_ARGUMENT;
+}
+
 int cmd_info(const options *o) {
     run r;
+    if (info_of_engine_file(&r, o)) return run_end(&r);
     uint64_t available = memory_available(); /* before the model takes its share */
     if (run_open(&r, o, o->sessions)) {
         const uint64_t most = r.info.memory_bytes; /* less than the machine has in a container */

@@ -78,13 +78,32 @@ const command COMMANDS[] = {
         "what a model is and what it costs",
         "Loads a model and prints its architecture and sizes, the bytes its weights, its plan and "
         "each session take, the bytes read for one token, and how many sessions fit in the "
-        "memory of this machine.",
+        "memory of this machine. Of an engine file it says what it was built for.",
         {
             {"weir info model.gguf", "sizes and costs"},
             {"weir info model.gguf --window 8192 --kv-type int8", "the cost of a longer window"},
             {"weir info model.gguf --plan", "how it is computed, step by step"},
         },
         cmd_info,
+    },
+    {
+        "build", IN_BUILD, "MODEL", ARGUMENT_OPTIONAL, "[MODEL] -o FILE [options]",
+        "compile a model's GPU kernels into an engine file",
+        "Compiles the kernels that a model runs on a GPU and writes them to a file, so that a "
+        "machine with nothing but the driver runs it: pass the file with --engine there. Kernels "
+        "are otherwise compiled when a model is first opened, which wants NVRTC, and kept in "
+        "~/.cache/weir.\n\n"
+        "No GPU is needed when --target names what to build for. The file fits every model with "
+        "the same kind of weights and size of heads, and any window, chunk and number of "
+        "sessions. It does not hold the weights. A file that does not fit the model, the options, "
+        "the GPU or this version of weir is refused with the reason; nothing else is tried.",
+        {
+            {"weir build model.gguf -o model.engine", "for the GPU of this machine"},
+            {"weir build model.gguf -o model.engine --target sm_80,sm_90a", "for A100 and H100"},
+            {"weir chat model.gguf --engine model.engine", "run with it"},
+            {"weir info model.engine", "what is in it"},
+        },
+        cmd_build,
     },
     {
         "tokenize", IN_TOKENIZE, "FILE", ARGUMENT_REQUIRED, "FILE [options] < TEXT",

@@ -14,7 +14,8 @@ enum {
     WITH_ENGINE = IN_CHAT | IN_GENERATE | IN_PERPLEXITY | IN_BENCH | IN_INFO,
     WITH_SESSION = IN_CHAT | IN_GENERATE | IN_PERPLEXITY | IN_BENCH,
     WITH_REPLY = IN_CHAT | IN_GENERATE,
-    WITH_OUTPUT = WITH_ENGINE | IN_TOKENIZE,
+    WITH_KERNELS = WITH_ENGINE | IN_BUILD,
+    WITH_OUTPUT = WITH_KERNELS | IN_TOKENIZE,
 };
 
 #define INT_LIMIT  2147483647.0
@@ -95,6 +96,12 @@ const flag FLAGS[] = {
     {"seed", 's', FLAG_LONG, AT(seed), "N", "0", 0, LONG_LIMIT, IN_PERPLEXITY | IN_INFO,
      GROUP_COMMAND, "accepted, as everywhere; nothing here is random"},
 
+    {"output", 'o', FLAG_PATH, AT(output), "FILE", NULL, 0, 0, IN_BUILD, GROUP_COMMAND,
+     "the engine file that is written"},
+    {"target", 0, FLAG_TEXT, AT(target), "LIST", "here", 0, 0, IN_BUILD, GROUP_COMMAND,
+     "the GPUs it is for, with commas between: sm_80 (A100), sm_89, sm_90a (H100, H200), sm_100, "
+     "...; here: the one of this machine"},
+
     {"no-bos", 0, FLAG_SWITCH, AT(no_bos), NULL, NULL, 0, 0, IN_TOKENIZE, GROUP_COMMAND,
      "leave out the tokens that the model wants in front of a text"},
     {"decode", 'd', FLAG_SWITCH, AT(decode), NULL, NULL, 0, 0, IN_TOKENIZE, GROUP_COMMAND,
@@ -112,11 +119,13 @@ const flag FLAGS[] = {
      GROUP_MACHINE,
      "what computes; auto: a GPU that can, else the CPU; cpu-avx2 and the like: that level of the "
      "CPU; ref: plain C, slow, for checking"},
+    {"engine", 0, FLAG_PATH, AT(engine), "FILE", NULL, 0, 0, WITH_ENGINE, GROUP_MACHINE,
+     "take the GPU's kernels from this file, which `weir build` made, and never from elsewhere"},
     {"threads", 't', FLAG_INT, AT(threads), "N", "all", 1, 1024, WITH_ENGINE, GROUP_MACHINE,
      "threads of the CPU"},
-    {"quantize", 0, FLAG_CHOICE, AT(quantize), "q8|q4", NULL, 0, 0, WITH_ENGINE, GROUP_MACHINE,
+    {"quantize", 0, FLAG_CHOICE, AT(quantize), "q8|q4", NULL, 0, 0, WITH_KERNELS, GROUP_MACHINE,
      "pack 16- and 32-bit weights to 8 or 4 bit while loading"},
-    {"kv-type", 0, FLAG_CHOICE, AT(kv_type), "f32|f16|bf16|int8|fp8", "f16", 0, 0, WITH_ENGINE,
+    {"kv-type", 0, FLAG_CHOICE, AT(kv_type), "f32|f16|bf16|int8|fp8", "f16", 0, 0, WITH_KERNELS,
      GROUP_MACHINE, "how keys and values are stored; pinned ones stay 16 bit with int8, fp8"},
     {"chunk", 0, FLAG_INT, AT(chunk), "N", "auto", 1, 1 << 20, WITH_ENGINE, GROUP_MACHINE,
      "most tokens of one step while a prompt is read"},

@@ -39,6 +39,7 @@ typedef struct options {
 
     /* the model and the machine */
     const char *backend; /* the engine knows the names */
+    const char *engine;  /* an engine file             */
     int threads, chunk;
     int kv_type, quantize;
 
@@ -72,6 +73,7 @@ typedef struct options {
     int prefill, depth, sessions, repeat;
     int64_t at;
     bool plan;
+    const char *output, *target;
 
     /* help */
     bool man;
@@ -110,6 +112,7 @@ enum {
     IN_INFO = 1 << 4,
     IN_TOKENIZE = 1 << 5,
     IN_HELP = 1 << 6,
+    IN_BUILD = 1 << 7,
 };
 
 typedef struct flag {
@@ -159,6 +162,7 @@ int cmd_generate(const options *o);
 int cmd_perplexity(const options *o);
 int cmd_bench(const options *o);
 int cmd_info(const options *o);
+int cmd_build(const options *o);
 int cmd_tokenize(const options *o);
 int cmd_help(const options *o);
 

@@ -7,6 +7,7 @@
 #include "base/file.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,15 +70,13 @@ static void make_kernel_cache(char *path, size_t size) {
 }
 
 /* Choices are 1-based, so their tables begin with what was not given. */
-bool run_open(run *r, const options *o, int sessions) {
+weir_engine_options run_engine_options(run *r, const options *o, int sessions) {
     static const weir_type kv_types[] = {WEIR_TYPE_DEFAULT, WEIR_F32,  WEIR_F16,
                                          WEIR_BF16,         WEIR_INT8, WEIR_FP8};
     static const weir_type weights[] = {WEIR_TYPE_DEFAULT, WEIR_Q8, WEIR_Q4};
-    *r = (run){.o = o, .seed = run_seed(o), .progress.off = o->quiet};
-    make_kernel_cache(r->kernel_cache, sizeof r->kernel_cache);
-    const weir_engine_options wanted = {
+    return (weir_engine_options){
         .backend = o->backend,
-        .kernel_cache = r->kernel_cache[0] ? r->kernel_cache : NULL,
+        .engine_file = o->engine,
         .threads = or_zero(o->threads),
         .sessions = sessions,
         .window = or_zero(o->window),
@@ -88,6 +87,13 @@ bool run_open(run *r, const options *o, int sessions) {
         .progress = on_progress,
         .progress_user = r,
     };
+}
+
+bool run_open(run *r, const options *o, int sessions) {
+    *r = (run){.o = o, .seed = run_seed(o), .progress.off = o->quiet};
+    make_kernel_cache(r->kernel_cache, sizeof r->kernel_cache);
+    weir_engine_options wanted = run_engine_options(r, o, sessions);
+    wanted.kernel_cache = r->kernel_cache[0] ? r->kernel_cache : NULL;
     const weir_status status = weir_engine_open(&r->engine, o->model, &wanted, &r->err);
     progress_end(&r->progress);
     if (status != WEIR_OK) return false;
@@ -178,6 +184,17 @@ void run_window_text(char *out, size_t size, const weir_session_stats *s) {
         snprintf(out + n, size - (size_t)n, ", %s turn%s", format_count(gone, s->evicted_turns),
                  s->evicted_turns == 1 ? "" : "s");
     }
+}
+
+void run_print_row(const char *name, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    out_print("%-20s", name);
+    out_text(text, strlen(text)); /* names come from files */
+    out_print("\n");
 }
 
 json_t *json_number(double x) {

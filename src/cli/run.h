@@ -25,7 +25,8 @@ typedef struct run {
     weir_error err;      /* status WEIR_OK: nothing went wrong */
 } run;
 
-/* sessions: how many the engine is made for. */
+/* sessions: how many the engine is made for.  run_open also keeps compiled kernels. */
+weir_engine_options run_engine_options(run *r, const options *o, int sessions);
 bool run_open(run *r, const options *o, int sessions);
 bool run_open_session(run *r);
 weir_session_options run_session_options(const run *r);
@@ -39,6 +40,9 @@ int run_end(run *r);
 
 /* Makes sure, before any work, that --save can be written; path may be NULL. */
 bool run_check_save(run *r, const char *path);
+
+/* A line of two columns. */
+void run_print_row(const char *name, const char *format, ...) WEIR_PRINTF(2, 3);
 
 /* Prints one JSON object, indented or on one line; takes the reference. */
 void run_print_json(json_t *object, bool on_one_line);

@@ -145,17 +145,22 @@ static weir_status make_plan(weir_engine *e, weir_error *err) {
     return plan_make(&e->plan, g, c, max_rows, max_wanted, err);
 }
 
-static weir_status open_backend(weir_engine *e, const char *name, weir_error *err) {
+static backend_options options_of(const weir_engine *e) {
     const weir_engine_options *o = &e->options;
+    return (backend_options){.threads = o->threads,
+                             .cache = o->kernel_cache,
+                             .engine_file = o->engine_file,
+                             .weights = o->weights,
+                             .progress = o->progress,
+                             .progress_user = o->progress_user};
+}
+
+static weir_status open_backend(weir_engine *e, const char *name, weir_error *err) {
     const kv_shape shape = shape_of(e);
+    const backend_options options = options_of(e);
     kv_store kv;
     WEIR_TRY(kv_init(&kv, &shape, false, err));
     e->session_bytes = session_bytes(e, &kv);
-    const backend_options options = {.threads = o->threads,
-                                     .cache = o->kernel_cache,
-                                     .weights = o->weights,
-                                     .progress = o->progress,
-                                     .progress_user = o->progress_user};
     WEIR_TRY(backend_open(&e->backend, name, e->plan, &shape, &options, e->backend_reason, err));
     e->backend->api->sizes(e->backend, &e->sizes);
     return WEIR_OK;
@@ -202,6 +207,12 @@ static weir_status make_tables(weir_engine *e, weir_error *err) {
 }
 
 static weir_status open_checkpoint(weir_engine *e, const char *path, weir_error *err) {
+    if (path && cuda_engine_is(path)) {
+        return weir_fail(err, WEIR_ERR_ARGUMENT,
+                         "%s: is an engine file, which has kernels and no weights: name the model, "
+                         "and the engine file with it",
+                         path);
+    }
     if (path) return checkpoint_open(&e->checkpoint, path, err);
     size_t size;
     const void *data = model_embedded(&size);
@@ -226,16 +237,23 @@ static weir_status fill(weir_engine *e, const char *path, weir_error *err) {
     return WEIR_OK;
 }
 
-weir_status weir_engine_open(weir_engine **out, const char *path,
-                             const weir_engine_options *options, weir_error *err) {
-    *out = NULL;
+static weir_engine *engine_new(const weir_engine_options *options, weir_error *err) {
     weir_engine *e = mem_alloc(sizeof *e);
     if (e) e->arena = arena_new();
     if (!e || !e->arena) {
         mem_free(e);
-        return weir_fail(err, WEIR_ERR_MEMORY, "no memory for an engine");
+        weir_fail(err, WEIR_ERR_MEMORY, "no memory for an engine");
+        return NULL;
     }
     if (options) e->options = *options;
+    return e;
+}
+
+weir_status weir_engine_open(weir_engine **out, const char *path,
+                             const weir_engine_options *options, weir_error *err) {
+    *out = NULL;
+    weir_engine *e = engine_new(options, err);
+    if (!e) return WEIR_ERR_MEMORY;
     const weir_status status = fill(e, path, err);
     if (status != WEIR_OK) {
         weir_engine_close(e);
@@ -243,6 +261,35 @@ weir_status weir_engine_open(weir_engine **out, const char *path,
     }
     *out = e;
     return WEIR_OK;
+}
+
+/* ---- engine files */
+
+static weir_status build(weir_engine *e, const char *file, const char *path, const char *targets,
+                         weir_error *err) {
+    WEIR_TRY(open_checkpoint(e, path, err));
+    const nn_config *c = &e->checkpoint->config;
+    WEIR_TRY(fill_options(&e->options, c, err));
+    WEIR_TRY(make_plan(e, err));
+    const kv_shape shape = shape_of(e);
+    const backend_options options = options_of(e);
+    const char *name = c->name[0] ? c->name : c->architecture;
+    return cuda_engine_build(file, e->plan, name, targets, &shape, &options, err);
+}
+
+weir_status weir_engine_build(const char *file, const char *path, const char *targets,
+                              const weir_engine_options *options, weir_error *err) {
+    weir_engine *e = engine_new(options, err);
+    if (!e) return WEIR_ERR_MEMORY;
+    const weir_status status = build(e, file, path, targets, err);
+    weir_engine_close(e);
+    return status;
+}
+
+weir_status weir_engine_read_file_info(weir_engine_file_info *out, const char *path,
+                                       weir_error *err) {
+    if (cuda_engine_is(path)) return cuda_engine_info(out, path, err);
+    return weir_fail(err, WEIR_ERR_ARGUMENT, "%s: is no engine file", path);
 }
 
 void weir_engine_close(weir_engine *e) {
@@ -268,11 +315,6 @@ weir_status engine_check_text(const weir_engine *e, weir_error *err) {
 }
 
 /* ---- what it is */
-
-static const char *type_name(weir_type type) {
-    static const char *const names[] = {"default", "f32", "f16", "bf16", "int8", "q8", "q4", "fp8"};
-    return (size_t)type < COUNT_OF(names) ? names[type] : "unknown";
-}
 
 /* Bytes of keys and values that one token reads from a full window. */
 static uint64_t window_bytes(const weir_engine *e) {
@@ -307,7 +349,7 @@ void weir_engine_get_info(const weir_engine *e, weir_engine_info *out) {
         .backend_reason = e->backend_reason,
         .kernels = api->kernels(e->backend),
         .weight_type = api->weight_type(e->backend),
-        .kv_type = type_name(o->kv_type),
+        .kv_type = kv_type_name(o->kv_type),
         .dim = c->dim,
         .ffn_dim = c->ffn_dim,
         .n_layers = c->n_layers,

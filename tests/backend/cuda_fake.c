@@ -11,6 +11,7 @@
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda_emulator.h"
 
+#include <elf.h>
 #include <stdio.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -246,9 +247,17 @@ API(cuEventSynchronize, (handle event)) {
     return event == &free_bytes ? 0 : 400;
 }
 
+typedef struct fake_image { /* an ELF file without sections, and the GPU it is for */
+    Elf64_Ehdr file;
+    char target[16];
+} fake_image;
+
+/* CUDA_ERROR_INVALID_IMAGE, CUDA_ERROR_NO_BINARY_FOR_GPU */
 API(cuModuleLoadData, (handle * out, const void *image)) {
     CALLED;
-    if (memcmp(image, "emulated", 8) != 0) return 200;
+    const fake_image *code = image;
+    if (memcmp(code->file.e_ident, ELFMAG, SELFMAG) != 0 || code->file.e_shnum != 0) return 200;
+    if (strcmp(code->target, "sm_90a") != 0) return 209;
     *out = counters;
     return 0;
 }
@@ -304,13 +313,21 @@ API(cuLaunchCooperativeKernel,
 
 /* ---- libnvrtc: takes any program and gives a name for it */
 
+static char compiled_for[16];
+
+API(nvrtcVersion, (int *major, int *minor)) {
+    *major = 13;
+    *minor = 0;
+    return 0;
+}
+
 API(nvrtcGetNumSupportedArchs, (int *out)) {
-    *out = 1;
+    *out = 4;
     return 0;
 }
 
 API(nvrtcGetSupportedArchs, (int *out)) {
-    *out = 90;
+    memcpy(out, (const int[]){75, 80, 90, 120}, 4 * sizeof *out);
     return 0;
 }
 
@@ -330,7 +347,10 @@ API(nvrtcCreateProgram, (void **out, const char *source, const char *name, int n
 API(nvrtcCompileProgram, (void *program, int n, const char *const *options)) {
     CALLED;
     (void)program;
-    return n > 0 && strcmp(options[0], "--gpu-architecture=sm_90a") == 0 ? 0 : 5;
+    static const char option[] = "--gpu-architecture=";
+    if (n < 1 || strncmp(options[0], option, sizeof option - 1) != 0) return 5;
+    snprintf(compiled_for, sizeof compiled_for, "%s", options[0] + sizeof option - 1);
+    return 0;
 }
 
 static const char LOG[] = "weir.cu(3): error: the test wants it so\nmore\n";
@@ -350,14 +370,19 @@ API(nvrtcGetProgramLog, (void *program, char *out)) {
 API(nvrtcGetCUBINSize, (void *program, size_t *out)) {
     CALLED;
     (void)program;
-    *out = 9;
+    *out = sizeof(fake_image);
     return 0;
 }
 
 API(nvrtcGetCUBIN, (void *program, char *out)) {
     CALLED;
     (void)program;
-    memcpy(out, "emulated", 9);
+    fake_image image = {.file = {.e_type = ET_EXEC, .e_machine = 190}};
+    memcpy(image.file.e_ident, ELFMAG, SELFMAG);
+    image.file.e_ident[EI_CLASS] = ELFCLASS64;
+    image.file.e_ident[EI_DATA] = ELFDATA2LSB;
+    memcpy(image.target, compiled_for, sizeof image.target);
+    memcpy(out, &image, sizeof image);
     return 0;
 }
 

@@ -46,6 +46,9 @@ static const wrong wrongs[] = {
     {{"perplexity", "m"}, "weir perplexity: ", "--text FILE or --token-ids FILE", 2},
     {{"perplexity", "m", "--text", "a", "--token-ids", "b"}, "weir perplexity: ", "not both", 2},
     {{"perplexity", "m", "--text", "a", "--stride", "4"}, "weir perplexity: ", "recompute", 2},
+    {{"build", "m"}, "weir build: ", "-o FILE", 2},
+    {{"build", "m", "-o", "x", "--window", "9"}, "weir build: ", "--window", 2},
+    {{"build", "/no/such/file", "-o", "x"}, "weir build: ", "/no/such/file", 1},
     {{"bench", "--repeat", "0"}, "weir bench: ", "out of range", 2},
     {{"chat", "m", "--load", "a", "--system", "b"}, "weir chat: ", "--load", 2},
     {{"help", "chatt"}, "weir: ", "did you mean `weir chat`", 2},
@@ -82,7 +85,7 @@ static void no_command_prints_the_overview_and_fails(void **state) {
 static void every_command_explains_itself(void **state) {
     (void)state;
     static const char *const names[] = {"chat", "generate", "perplexity", "bench",
-                                        "info", "tokenize", "help"};
+                                        "info", "build",    "tokenize",   "help"};
     ran overview = weir("", "--help", NULL);
     assert_status(&overview, 0);
     for (size_t i = 0; i < COUNT_OF(names); i++) {

@@ -4,7 +4,7 @@
  * the code; a file that does not fit its header is made again.  Files are written beside their
  * place and renamed.
  *
- * Test: tests/backend/test_cuda_compile.c.
+ * Test: tests/backend/test_cuda_host.c, tests/backend/test_kernels.c.
  *
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda/compile.h"
@@ -24,6 +24,7 @@ enum { MAX_SOURCES = 32, MAX_PATH = 4096 };
 /* X(name, symbol, arguments) */
 #define NVRTC_FUNCTIONS(X)                                                                     \
     X(error, "nvrtcGetErrorString", const char *, (int result))                                \
+    X(version, "nvrtcVersion", int, (int *major, int *minor))                                  \
     X(count, "nvrtcGetNumSupportedArchs", int, (int *out))                                     \
     X(targets, "nvrtcGetSupportedArchs", int, (int *out))                                      \
     X(create, "nvrtcCreateProgram", int,                                                       \
@@ -57,7 +58,8 @@ static weir_status nvrtc_open(nvrtc *out, weir_error *err) {
     *out = (nvrtc){.library = open_library()};
     if (!out->library) {
         return weir_fail(err, WEIR_ERR_DEVICE,
-                         "GPU kernels cannot be compiled: libnvrtc.so.13 or .12 not found");
+                         "GPU kernels cannot be compiled: libnvrtc.so.13 or .12 not found; install "
+                         "it, or take an engine file that `weir build` made elsewhere");
     }
     void *found;
 #define X(name, symbol, result, arguments)                                                  \
@@ -72,17 +74,24 @@ static weir_status nvrtc_open(nvrtc *out, weir_error *err) {
     return WEIR_OK;
 }
 
-bool cuda_nvrtc_is_here(int *newest, weir_error *err) {
+weir_status cuda_compiler_find(cuda_compiler *out, weir_error *err) {
+    *out = (cuda_compiler){0};
     nvrtc n;
-    if (nvrtc_open(&n, err) != WEIR_OK) return false;
-    int count = 0, targets[64] = {0};
-    *newest = 0;
-    if (n.count(&count) == 0 && count > 0 && count <= (int)COUNT_OF(targets)) n.targets(targets);
-    for (int i = 0; i < count && i < (int)COUNT_OF(targets); i++) {
-        *newest = MAX_OF(*newest, targets[i]);
+    int count = 0;
+    WEIR_TRY(nvrtc_open(&n, err));
+    int result = n.version(&out->version[0], &out->version[1]);
+    if (result == 0) result = n.count(&count);
+    if (result == 0 && count > 0 && count <= (int)COUNT_OF(out->targets)) {
+        result = n.targets(out->targets);
+        out->n_targets = count;
     }
+    const weir_status status =
+        result == 0 && out->n_targets > 0
+            ? WEIR_OK
+            : weir_fail(err, WEIR_ERR_DEVICE, "NVRTC does not say what it compiles for: %s",
+                        n.error(result));
     dlclose(n.library);
-    return true;
+    return status;
 }
 
 void cuda_target(char out[16], int major, int minor) {
@@ -118,21 +127,18 @@ static void write_source(char out[1024], const cuda_options *o) {
              "#include \"measure.cu\"\n"
              "#include \"attend_many.cu\"\n",
              (unsigned)o->formats, one_format, o->head_dim, o->kv_type, o->pin_type,
-             (o->head_dim + 63) / 64,
-             o->share > 2   ? 4
-             : o->share > 1 ? 2
-                            : 1);
+             (o->head_dim + 63) / 64, MAX_OF(1, o->heads));
 }
 
-/* FNV-1a; a file of the cache is only as trusted as its folder. */
-static uint64_t hash(uint64_t h, const void *data, size_t size) {
+/* A file of the cache is only as trusted as its folder. */
+uint64_t cuda_hash(uint64_t h, const void *data, size_t size) {
     const uint8_t *p = data;
     for (size_t i = 0; i < size; i++) h = (h ^ p[i]) * 0x100000001b3u;
     return h;
 }
 
 static uint64_t hash_text(uint64_t h, const char *text) {
-    return hash(h, text, strlen(text) + 1);
+    return cuda_hash(h, text, strlen(text) + 1);
 }
 
 static uint64_t hash_all(const char *source, const char *target) {
@@ -142,6 +148,16 @@ static uint64_t hash_all(const char *source, const char *target) {
         h = hash_text(hash_text(h, s->name), s->text);
     }
     return h;
+}
+
+uint64_t cuda_key(const cuda_options *o) {
+    char source[1024];
+    write_source(source, o);
+    return hash_all(source, o->target);
+}
+
+uint64_t cuda_sources_key(void) {
+    return hash_all("", "");
 }
 
 /* ---- cache */
@@ -169,7 +185,7 @@ static bool read_cache(cuda_image *out, const char *folder, uint64_t key) {
         const uint8_t *code = file.data + sizeof header;
         fits = memcmp(header.magic, MAGIC, sizeof MAGIC) == 0 && header.made_from == key &&
                header.size == file.size - sizeof header &&
-               header.code_hash == hash(key, code, header.size) &&
+               header.code_hash == cuda_hash(key, code, header.size) &&
                buffer_append(&out->code, code, header.size);
     }
     file_unmap(&file);
@@ -181,7 +197,7 @@ static void write_cache(const cuda_image *image, const char *folder, uint64_t ke
     file_writer w;
     cache_header header = {.made_from = key,
                            .size = image->code.size,
-                           .code_hash = hash(key, image->code.data, image->code.size)};
+                           .code_hash = cuda_hash(key, image->code.data, image->code.size)};
     memcpy(header.magic, MAGIC, sizeof MAGIC);
     mkdir(folder, 0700); /* its parent is the caller's business */
     if (!cache_path(path, folder, key) || file_create(&w, path, NULL) != WEIR_OK) return;
@@ -259,6 +275,7 @@ weir_status cuda_compile(cuda_image *out, const cuda_options *o, const char *fol
     buffer_clear(&out->code);
     nvrtc n;
     WEIR_TRY(nvrtc_open(&n, err));
+    (void)n.version(&out->nvrtc[0], &out->nvrtc[1]);
     const weir_status status = compile(&n, out, source, o->target, err);
     dlclose(n.library);
     if (status != WEIR_OK) cuda_image_clear(out);
@@ -268,5 +285,5 @@ weir_status cuda_compile(cuda_image *out, const cuda_options *o, const char *fol
 
 void cuda_image_clear(cuda_image *image) {
     buffer_clear(&image->code);
-    image->cached = false;
+    *image = (cuda_image){0};
 }

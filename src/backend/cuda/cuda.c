@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda/cuda.h"
 
+#include "backend/cuda/engine_file.h"
 #include "base/arena.h"
 #include "base/octave.h"
 
@@ -12,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { N_THREADS = 256, N_DRAW_THREADS = 1024 };
+enum { N_DRAW_THREADS = 1024 };
 
 /* ---- opening */
 
@@ -76,22 +77,45 @@ static weir_status load_wide(cuda *c, weir_error *err) {
     return WEIR_OK;
 }
 
-static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *err) {
+cuda_options cuda_options_of(const cuda_layout *l, const char *target) {
+    const int share = l->world.n_heads / l->world.n_kv_heads;
+    return (cuda_options){.target = target,
+                          .formats = l->formats,
+                          .acts = l->acts,
+                          .heads = share > 2   ? 4
+                                   : share > 1 ? 2
+                                               : 1,
+                          .head_dim = l->plan->attention.head_dim,
+                          .kv_type = l->world.kv_type,
+                          .pin_type = l->world.pin_type};
+}
+
+/* From an engine file when one is named, and from nowhere else then. */
+static weir_status open_module(cuda *c, const backend_options *o, weir_error *err) {
     cuda_device *d = &c->device;
     char target[16];
     cuda_target(target, d->major, d->minor);
-    const cuda_options options = {.target = target,
-                                  .formats = c->layout.formats,
-                                  .acts = c->layout.acts,
-                                  .share = c->layout.world.n_heads / c->layout.world.n_kv_heads,
-                                  .head_dim = c->layout.plan->attention.head_dim,
-                                  .kv_type = c->layout.world.kv_type,
-                                  .pin_type = c->layout.world.pin_type};
+    const cuda_options options = cuda_options_of(&c->layout, target);
     cuda_image image;
-    WEIR_TRY(cuda_compile(&image, &options, o->cache, err));
-    weir_status status = CUDA_CALL(d, module_open, err, &c->module, image.code.data);
+    WEIR_TRY(o->engine_file ? cuda_engine_take(&image, o->engine_file, &options, err)
+                            : cuda_compile(&image, &options, o->cache, err));
+    weir_error why = {0};
+    const weir_status status = CUDA_CALL(d, module_open, &why, &c->module, image.code.data);
+    int version = 0;
+    d->driver->version(&version);
+    if (status != WEIR_OK && o->engine_file) {
+        weir_fail(err, status, "%s: %s; built by NVRTC %d.%d, the driver is of CUDA %d.%d",
+                  o->engine_file, why.message, image.nvrtc[0], image.nvrtc[1], version / 1000,
+                  version % 1000 / 10);
+    } else if (status != WEIR_OK) {
+        weir_fail(err, status, "%s", why.message);
+    }
     cuda_image_clear(&image);
-    WEIR_TRY(status);
+    return status;
+}
+
+static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *err) {
+    WEIR_TRY(open_module(c, o, err));
     const cuda_look *look = &c->layout.world.look;
     WEIR_TRY(cuda_load(c, &c->walk, "walk", c->layout.world.shared.bytes, err));
     WEIR_TRY(cuda_load(c, &c->draw, "draw", CUDA_DRAW_BYTES, err));
@@ -170,7 +194,7 @@ static weir_status fill(cuda *c, const plan *p, const kv_shape *kv, const backen
     WEIR_TRY(cuda_driver_open(&c->driver, err));
     cuda_device *d = &c->device;
     WEIR_TRY(cuda_device_open(d, &c->driver, err));
-    c->n_threads = N_THREADS;
+    c->n_threads = CUDA_THREADS;
     while (c->n_threads > d->most_threads) c->n_threads /= 2;
     c->n_draw_threads = MIN_OF(N_DRAW_THREADS, d->most_threads / 32 * 32);
     WEIR_TRY(cuda_layout_make(&c->layout, p, kv, d, o, c->n_threads, 0, err));

@@ -2,6 +2,7 @@
  *
  *   driver.c    libcuda by dlopen, the device            layout.c   memory, stages
  *   compile.c   kernels by NVRTC, cached                 pack.c     weights into tiles
+ *   build.c     kernels into an engine file              engine_file.c    and out of it
  *   upload.c    weights to the device                    store.c    rows out, in and into the pins
  *   cuda.c      opening and closing                      step.c     one step
  *   draw.c      tokens drawn on the device               measure.c  the yardsticks of bench
@@ -21,7 +22,12 @@
 #include "backend/cuda/layout.h"
 #include "base/thread.h"
 
-enum { CUDA_TURNS = 2, CUDA_STAGINGS = 2, CUDA_STAGING_BYTES = 32 << 20 };
+enum {
+    CUDA_THREADS = 256 /* of a block of walk */,
+    CUDA_TURNS = 2,
+    CUDA_STAGINGS = 2,
+    CUDA_STAGING_BYTES = 32 << 20
+};
 
 typedef struct cuda {
     backend base;
@@ -57,6 +63,9 @@ weir_status cuda_upload_weights(cuda *c, const backend_options *o, weir_error *e
  * its multiprocessor, [device.n_blocks][CUDA_MARKS + 1]; for bench/gpu.c. */
 void cuda_take_times(backend *b);
 weir_status cuda_stage_times(backend *b, uint64_t *out, uint64_t *marks, weir_error *err);
+
+/* What the kernels of a layout are compiled for. */
+cuda_options cuda_options_of(const cuda_layout *l, const char *target);
 
 /* Finds a kernel, which blocks with so many bytes of shared memory of their own will run. */
 weir_status cuda_load(cuda *c, cuda_handle *out, const char *name, int shared_bytes,

@@ -19,7 +19,7 @@ enum { /* CUdevice_attribute */
        SHARED_OPTIN = 97,
 };
 
-enum { OLDEST_MAJOR = 8, NO_DEVICE = 100 /* CUDA_ERROR_NO_DEVICE */ };
+enum { NO_DEVICE = 100 /* CUDA_ERROR_NO_DEVICE */ };
 
 static const char LIBRARY[] = "libcuda.so.1";
 
@@ -73,10 +73,10 @@ static weir_status read_attributes(cuda_device *d, weir_error *err) {
     WEIR_TRY(CUDA_CALL(d, attribute, err, &d->shared_bytes, SHARED_OPTIN, d->ordinal));
     WEIR_TRY(CUDA_CALL(d, attribute, err, &d->most_threads, BLOCK_THREADS, d->ordinal));
     WEIR_TRY(CUDA_CALL(d, attribute, err, &cooperative, COOPERATIVE, d->ordinal));
-    if (d->major < OLDEST_MAJOR || !cooperative) {
+    if (d->major < CUDA_OLDEST_MAJOR || !cooperative) {
         return weir_fail(err, WEIR_ERR_DEVICE,
                          "no GPU: %s has compute capability %d.%d, at least %d.0 is needed",
-                         d->name, d->major, d->minor, OLDEST_MAJOR);
+                         d->name, d->major, d->minor, CUDA_OLDEST_MAJOR);
     }
     return WEIR_OK;
 }

@@ -18,6 +18,8 @@
 #include "backend/cuda/stage.h"
 #include "base/status.h"
 
+enum { CUDA_OLDEST_MAJOR = 8 }; /* of compute capability */
+
 typedef void *cuda_handle; /* context, stream, module or function */
 
 typedef struct cuda_attribute { /* of a launch */
