@@ -120,7 +120,8 @@ typedef struct weir_engine_options {
     int sessions;             /* sessions that can be open at once; 0: 1                       */
     int window;               /* W; 0: the model's trained context, at most 4096               */
     int max_sinks;            /* most tokens a session can pin; 0: a quarter of the window     */
-    int chunk;                /* most tokens of one step; 0: 256                               */
+    int chunk;                /* most tokens of one step; 0: 256, on a GPU a quarter of the
+                                 window, at most 1024, if it fits                              */
     weir_type kv_type;        /* DEFAULT (f16), F32, F16, BF16, INT8, FP8                      */
     weir_type weights;        /* DEFAULT (as stored), Q8, Q4: repack 16- and 32-bit weights    */
     weir_progress progress;   /* called while weights load and prompts are read; may be NULL   */

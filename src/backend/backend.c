@@ -21,6 +21,12 @@ const backend_api *backend_find(const char *name, const char **level) {
     return NULL;
 }
 
+const char *backend_gpu(const char *name) {
+    const char *level;
+    if (!name || strcmp(name, "auto") == 0) return cuda_is_here() ? backend_cuda.name : NULL;
+    return backend_find(name, &level) == &backend_cuda ? name : NULL;
+}
+
 /* The GPU when there is one that takes the plan. */
 static weir_status open_auto(backend **out, const plan *p, const kv_shape *kv,
                              const backend_options *o, char reason[BACKEND_REASON],

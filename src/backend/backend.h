@@ -132,6 +132,11 @@ enum { BACKEND_REASON = 256 };
 weir_status backend_open(backend **out, const char *name, const plan *p, const kv_shape *kv,
                          const backend_options *o, char reason[BACKEND_REASON], weir_error *err);
 
+/* The name to open the GPU by that `name` would try first; NULL: there is none, or none is meant.
+ */
+const char *backend_gpu(const char *name);
+bool cuda_is_here(void);
+
 /* Engine files (cuda/engine_file.h): writes one with the kernels of a plan for the targets, a list
  * like "sm_80,sm_90a" (NULL: of the GPU here); model: a name for people.  Says what is in one. */
 weir_status cuda_engine_build(const char *file, const plan *p, const char *model,

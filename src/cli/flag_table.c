@@ -128,7 +128,8 @@ const flag FLAGS[] = {
     {"kv-type", 0, FLAG_CHOICE, AT(kv_type), "f32|f16|bf16|int8|fp8", "f16", 0, 0, WITH_KERNELS,
      GROUP_MACHINE, "how keys and values are stored; pinned ones stay 16 bit with int8, fp8"},
     {"chunk", 0, FLAG_INT, AT(chunk), "N", "auto", 1, 1 << 20, WITH_ENGINE, GROUP_MACHINE,
-     "most tokens of one step while a prompt is read"},
+     "most tokens of one step while a prompt is read, for which every session has room; auto: 256, "
+     "on a GPU a quarter of the window, at most 1024, if it fits"},
 
     /* streaming */
     {"window", 'w', FLAG_INT, AT(window), "N", "auto", 1, INT_LIMIT, WITH_ENGINE, GROUP_STREAM,

@@ -21,6 +21,7 @@
 enum {
     DEFAULT_WINDOW = 4096,
     DEFAULT_CHUNK = 256,
+    GPU_CHUNK = 1024,
     MAX_WINDOW = 1 << 24,
     MAX_CHUNK = 1 << 14,
     MAX_SESSIONS = 1 << 16,
@@ -57,13 +58,12 @@ static weir_status fill_options(weir_engine_options *o, const nn_config *c, weir
     if (!o->sessions) o->sessions = 1;
     if (!o->window) o->window = default_window(c);
     if (!o->max_sinks) o->max_sinks = o->window / 4;
-    if (!o->chunk) o->chunk = DEFAULT_CHUNK;
     if (o->kv_type == WEIR_TYPE_DEFAULT) o->kv_type = WEIR_F16;
     WEIR_TRY(check_types(o, err));
     WEIR_TRY(check_count("threads", o->threads, 0, 1024, err));
     WEIR_TRY(check_count("sessions", o->sessions, 1, MAX_SESSIONS, err));
     WEIR_TRY(check_count("window", o->window, 1, MAX_WINDOW, err));
-    WEIR_TRY(check_count("chunk", o->chunk, 1, MAX_CHUNK, err));
+    if (o->chunk) WEIR_TRY(check_count("chunk", o->chunk, 1, MAX_CHUNK, err));
     WEIR_TRY(check_count("max_sinks", o->max_sinks, 0, o->window - 1, err));
     return WEIR_OK;
 }
@@ -166,6 +166,31 @@ static weir_status open_backend(weir_engine *e, const char *name, weir_error *er
     return WEIR_OK;
 }
 
+static weir_status open_with_chunk(weir_engine *e, const char *name, int chunk, weir_error *err) {
+    plan_free(e->plan);
+    e->plan = NULL;
+    e->options.chunk = chunk;
+    WEIR_TRY(make_plan(e, err));
+    return open_backend(e, name, err);
+}
+
+/* A GPU likes steps of more rows, but every session's ring has room for a chunk: a quarter of the
+ * window, and what fits. */
+static weir_status open_plan(weir_engine *e, const char *name, weir_error *err) {
+    if (e->options.chunk) return open_with_chunk(e, name, e->options.chunk, err);
+    const char *gpu = backend_gpu(name);
+    int chunk = gpu ? GPU_CHUNK : DEFAULT_CHUNK;
+    while (chunk > DEFAULT_CHUNK && chunk > e->options.window / 4) chunk /= 2;
+    for (; chunk > DEFAULT_CHUNK; chunk /= 2) {
+        weir_error why = {0};
+        const weir_status status = open_with_chunk(e, gpu, chunk, &why);
+        if (status == WEIR_OK) return WEIR_OK;
+        if (status == WEIR_ERR_CANCELED) return weir_fail(err, status, "%s", why.message);
+        if (status != WEIR_ERR_MEMORY) break;
+    }
+    return open_with_chunk(e, name, DEFAULT_CHUNK, err);
+}
+
 static void keep_problem(char out[ENGINE_PROBLEM], const char *what) {
     snprintf(out, ENGINE_PROBLEM, "%.*s", ENGINE_PROBLEM - 1, what);
 }
@@ -229,8 +254,7 @@ static weir_status fill(weir_engine *e, const char *path, weir_error *err) {
     e->options.backend = NULL; /* the caller's string */
     WEIR_TRY(open_checkpoint(e, path, err));
     WEIR_TRY(fill_options(&e->options, &e->checkpoint->config, err));
-    WEIR_TRY(make_plan(e, err));
-    WEIR_TRY(open_backend(e, name, err));
+    WEIR_TRY(open_plan(e, name, err));
     WEIR_TRY(make_tables(e, err));
     e->fingerprint = fingerprint(e->checkpoint);
     open_tokenizer(e);
@@ -270,6 +294,7 @@ static weir_status build(weir_engine *e, const char *file, const char *path, con
     WEIR_TRY(open_checkpoint(e, path, err));
     const nn_config *c = &e->checkpoint->config;
     WEIR_TRY(fill_options(&e->options, c, err));
+    if (!e->options.chunk) e->options.chunk = DEFAULT_CHUNK;
     WEIR_TRY(make_plan(e, err));
     const kv_shape shape = shape_of(e);
     const backend_options options = options_of(e);

@@ -233,7 +233,7 @@ static void nothing_falls_back_in_silence(void **state) {
     need_fake();
     build_for("sm_90a");
     weir_engine_options o = options_of(file);
-    fake.fail_at("cuInit", 1, 100);
+    fake.fail_at("cuInit", 2, 100); /* the first one asks whether there is a GPU */
     refuse(&o, model, WEIR_ERR_DEVICE, "no GPU");
     fake.fail_at("cuModuleLoadData", 1, 222);
     refuse(&o, model, WEIR_ERR_DEVICE, "built by NVRTC 13.0, the driver is of CUDA 13.0");

@@ -5,6 +5,8 @@
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda/driver.h"
 
+#include "backend/backend.h"
+
 #include <assert.h>
 #include <dlfcn.h>
 #include <stdio.h>
@@ -53,6 +55,15 @@ weir_status cuda_driver_open(cuda_driver *out, weir_error *err) {
 void cuda_driver_close(cuda_driver *d) {
     if (d->library) dlclose(d->library);
     *d = (cuda_driver){0};
+}
+
+bool cuda_is_here(void) {
+    cuda_driver driver;
+    int count = 0;
+    if (cuda_driver_open(&driver, NULL) != WEIR_OK) return false;
+    const bool is = driver.init(0) == 0 && driver.count(&count) == 0 && count > 0;
+    cuda_driver_close(&driver);
+    return is;
 }
 
 weir_status cuda_check(cuda_device *d, int result, const char *what, weir_error *err) {
