@@ -149,6 +149,7 @@ typedef struct weir_sampling {
     const float *bias_values; /* [n_bias]; copied when the session takes the options  */
     int n_bias;
     const char *stops[WEIR_MAX_STOPS]; /* a reply ends before the first of these; NULL: none */
+    int max_tokens;                    /* a reply is cut after so many; 0: it is not     */
     bool no_loop_guard;                /* let degenerate repetition run                      */
     bool ignore_eos;                   /* do not end a reply at the model's end tokens       */
 } weir_sampling;
@@ -279,10 +280,12 @@ WEIR_API WEIR_MUST_CHECK weir_status weir_session_feed(weir_session *session, co
 
 /* Why a reply ended. */
 typedef enum weir_end {
-    WEIR_END_NONE, /* it has not                                  */
-    WEIR_END_TURN, /* the model ended its turn or text            */
-    WEIR_END_STOP, /* a stop string                               */
-    WEIR_END_LOOP, /* the loop guard: the text repeated itself    */
+    WEIR_END_NONE,      /* it has not                                  */
+    WEIR_END_TURN,      /* the model ended its turn or text            */
+    WEIR_END_STOP,      /* a stop string                               */
+    WEIR_END_LOOP,      /* the loop guard: the text repeated itself    */
+    WEIR_END_LENGTH,    /* max_tokens were generated      */
+    WEIR_END_INTERRUPT, /* weir_session_interrupt         */
 } weir_end;
 
 typedef struct weir_text { /* whole UTF-8 characters; valid until the session's next call */
@@ -292,12 +295,17 @@ typedef struct weir_text { /* whole UTF-8 characters; valid until the session's 
     int tokens; /* tokens this piece took                                              */
 } weir_text;
 
-/* Generates until there is text to show: a piece of the reply, or size 0 at its end. */
+/* Generates until there is text to show: a piece of the reply, or size 0 at its end.  A reply cut
+ * by WEIR_END_LENGTH or WEIR_END_INTERRUPT goes on with the next call; what is said, added or fed
+ * in between ends it. */
 WEIR_API WEIR_MUST_CHECK weir_status weir_session_next(weir_session *session, weir_text *out,
                                                        weir_error *err);
 
-/* Ends the reply here (Ctrl-C).  The session stays whole: the next message closes the turn. */
-WEIR_API weir_status weir_session_interrupt(weir_session *session, weir_error *err);
+/* Cuts the reply here, or one that is about to begin: weir_session_next, also one that is running
+ * now, generates no further token, gives what was held back, then WEIR_END_INTERRUPT.  For Ctrl-C:
+ * any thread and any signal handler may call it.  The session stays whole: the next message closes
+ * the turn. */
+WEIR_API void weir_session_interrupt(weir_session *session);
 
 /* The logits after the last token read, [vocab]; valid until the session's next call.  NULL while
  * there are none. */

@@ -66,17 +66,16 @@ static weir_status show_piece(work *w, const weir_text *t) {
 static weir_status generate(work *w) {
     run *r = &w->r;
     reply_record *p = &w->reply;
-    const int limit = w->c.o.tokens;
-    while (out_ok()) {
-        p->cut = limit >= 0 && p->tokens >= limit;
-        p->interrupted = signal_caught() != 0;
-        if (p->cut || p->interrupted) return weir_session_interrupt(r->session, &r->err);
-        weir_text t;
-        WEIR_TRY(weir_session_next(r->session, &t, &r->err));
+    p->cut = w->c.o.tokens == 0;
+    for (weir_text t; out_ok() && !p->cut;) {
+        const bool is_text = run_next(r, &t);
         WEIR_TRY(show_piece(w, &t));
-        if (!t.size) break;
+        if (is_text) continue;
+        p->cut = t.end == WEIR_END_LENGTH;
+        p->interrupted = t.end == WEIR_END_INTERRUPT;
+        break;
     }
-    return WEIR_OK;
+    return r->err.status;
 }
 
 /* Reads the message.  Half of a first message, when Ctrl-C comes, is no beginning of a chat. */

@@ -60,13 +60,12 @@ static weir_status generate_text(work *w) {
     }
     progress_end(&r->progress);
     if (w->o->echo && !w->o->json) emit(w, prompt, w->prompt.size);
-    while (is_wanted(w) && !signal_caught() && out_ok()) {
-        weir_text t;
-        WEIR_TRY(weir_session_next(r->session, &t, &r->err));
+    if (w->o->tokens == 0) return WEIR_OK;
+    for (weir_text t; out_ok();) {
+        const bool is_text = run_next(r, &t);
         w->produced += t.tokens;
         w->end = t.end;
-        if (!t.size) break;
-        if (!emit(w, t.data, t.size)) break;
+        if (!is_text || !emit(w, t.data, t.size)) break;
     }
     return r->err.status;
 }
@@ -114,7 +113,9 @@ static const char *why(const work *w, bool for_json) {
     case WEIR_END_TURN: return for_json ? "turn" : "the model ended its text";
     case WEIR_END_STOP: return for_json ? "stop" : "a --stop text";
     case WEIR_END_LOOP: return for_json ? "loop" : "the text repeated itself (loop guard)";
-    case WEIR_END_NONE: break;
+    case WEIR_END_NONE:
+    case WEIR_END_LENGTH:
+    case WEIR_END_INTERRUPT: break;
     }
     return for_json ? "length" : "-n reached";
 }

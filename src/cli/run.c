@@ -113,6 +113,7 @@ weir_sampling run_sampling(const options *o, int64_t seed) {
         .frequency_penalty = o->frequency_penalty,
         .penalty_last = o->penalty_last,
         .seed = (uint64_t)seed,
+        .max_tokens = MAX_OF(o->tokens, 0),
         .bias_ids = o->bias.ids,
         .bias_values = o->bias.values,
         .n_bias = o->bias.n,
@@ -138,6 +139,21 @@ weir_session_options run_session_options(const run *r) {
 bool run_open_session(run *r) {
     const weir_session_options wanted = run_session_options(r);
     return weir_session_open(&r->session, r->engine, &wanted, &r->err) == WEIR_OK;
+}
+
+static void interrupt(void *session) {
+    weir_session_interrupt(session);
+}
+
+bool run_next(run *r, weir_text *out) {
+    weir_error why;
+    signal_watch(interrupt, r->session);
+    if (signal_caught()) interrupt(r->session);
+    const weir_status status = weir_session_next(r->session, out, r->err.status ? &why : &r->err);
+    signal_watch(NULL, NULL);
+    if (status != WEIR_ERR_FULL) return status == WEIR_OK && out->size;
+    interrupt(r->session);
+    return weir_session_next(r->session, out, &why) == WEIR_OK && out->size;
 }
 
 bool run_check_save(run *r, const char *path) {
@@ -219,6 +235,8 @@ const char *end_word(weir_end end) {
     case WEIR_END_TURN: return "turn";
     case WEIR_END_STOP: return "stop";
     case WEIR_END_LOOP: return "loop";
+    case WEIR_END_LENGTH: return "length";
+    case WEIR_END_INTERRUPT: return "signal";
     case WEIR_END_NONE: break;
     }
     return "none";

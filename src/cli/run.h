@@ -34,6 +34,10 @@ const char *run_model_name(const run *r); /* as the user wrote it, or that it is
 int64_t run_seed(const options *o);       /* --seed, or one drawn now */
 weir_sampling run_sampling(const options *o, int64_t seed);
 
+/* The next piece of a reply; false: it is over, or r->err says what went wrong.  A signal cuts the
+ * reply, after the token at hand; so does a full window, with r->err, after what was held back. */
+bool run_next(run *r, weir_text *out);
+
 /* Closes the session and the engine, prints r->err with what could be done about it.  Returns
  * EXIT_OK, EXIT_FAILED, or 128 + the number of the signal that ended the run. */
 int run_end(run *r);

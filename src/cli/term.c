@@ -19,6 +19,8 @@
 /* ------------------------------------------------------------------ signals */
 
 static volatile sig_atomic_t caught;
+static void (*volatile watcher)(void *user);
+static void *volatile watched;
 static int out_errno; /* of the first write to standard output that failed */
 
 static void on_signal(int number) {
@@ -27,6 +29,13 @@ static void on_signal(int number) {
         raise(number);
     }
     caught = number;
+    if (watcher) watcher(watched);
+}
+
+void signal_watch(void (*call)(void *user), void *user) {
+    watcher = NULL;
+    watched = user;
+    watcher = call;
 }
 
 int signal_caught(void) {

@@ -50,6 +50,10 @@ int signal_caught(void);
 int term_wait(int fd);
 void signal_clear(void);
 
+/* What a signal calls from now on, besides; NULL: nothing.  It must do as little as a handler may.
+ */
+void signal_watch(void (*call)(void *user), void *user);
+
 /* ------------------------------------------------------------------ progress */
 
 /* A line on standard error that is redrawn in place; nothing without a terminal.  All-zero and

@@ -21,6 +21,8 @@
 #include "text/template.h"
 #include "text/tokenizer.h"
 
+#include <stdatomic.h>
+
 enum { ENGINE_PROBLEM = 256 }; /* bytes of a sentence that says why something is missing */
 
 struct weir_engine {
@@ -48,8 +50,10 @@ typedef struct reply { /* the reply being generated */
     bool is_open;
     detokenizer detokenizer;
     stop_filter stop;
-    buffer text;  /* of one token; reserved when the session opens */
-    weir_end end; /* NONE while tokens flow */
+    buffer text;                /* of one token; reserved when the session opens */
+    weir_end end;               /* NONE while tokens flow */
+    int n_tokens;               /* since it began or was cut: what max_tokens counts */
+    atomic_bool is_interrupted; /* to be cut before its next token; set by any thread */
 } reply;
 
 typedef struct chat {   /* what rendering the next message needs to know */

@@ -3,9 +3,11 @@
  *     logits -> sampler -> id -> model (its logits wait for the next call)
  *                          id -> detokenizer -> stop filter -> what may be shown
  *
- * A reply ends at a token that ends a turn, at a stop string or in a loop.  The piece that was held
- * back comes first, then a piece of size 0 that says why.  No call allocates: a token's text fits
- * into what was reserved when the session opened.
+ * A reply ends at a token that ends a turn, at a stop string or in a loop.  It is cut after
+ * max_tokens and by an interrupt, and goes on from there if it is asked to.  The piece that was
+ * held back comes first, then a piece of size 0 that says why; half a character waits for its other
+ * half when a reply is cut.  No call allocates: a token's text fits into what was reserved when the
+ * session opened.
  *
  * Test: tests/engine/test_reply.c.
  *
@@ -33,23 +35,34 @@ void reply_clear(reply *r) {
     buffer_clear(&r->text);
 }
 
-void reply_close(reply *r) {
+static void reset(reply *r) {
     r->is_open = false;
     r->end = WEIR_END_NONE;
+    r->n_tokens = 0;
     r->detokenizer = (detokenizer){0};
     stop_reset(&r->stop);
 }
 
+void reply_close(reply *r) {
+    reset(r);
+    atomic_store(&r->is_interrupted, false);
+}
+
+/* An interrupt may have come before it. */
 static void begin(weir_session *s) {
-    reply_close(&s->reply);
+    reset(&s->reply);
     s->reply.is_open = true;
     sampler_begin_reply(&s->sampler);
+}
+
+static bool is_cut(const reply *r) {
+    return r->end == WEIR_END_LENGTH || r->end == WEIR_END_INTERRUPT;
 }
 
 /* Gives out, once, what detokenizer and stop filter still hold. */
 static void flush(reply *r, weir_text *out) {
     r->text.size = 0;
-    detokenizer_flush(&r->detokenizer, &r->text);
+    if (!is_cut(r)) detokenizer_flush(&r->detokenizer, &r->text);
     size_t size = 0;
     const char *text = NULL;
     if (r->text.size && stop_push(&r->stop, r->text.data, r->text.size, &text, &size)) {
@@ -99,16 +112,33 @@ static weir_status advance(weir_session *s, weir_text *out, weir_error *err) {
         r->end = WEIR_END_LOOP;
         s->counts.loops++;
     }
+    r->n_tokens++;
+    if (r->end == WEIR_END_NONE && o->max_tokens && r->n_tokens >= o->max_tokens) {
+        r->end = WEIR_END_LENGTH;
+    }
     return WEIR_OK;
 }
 
 static weir_status next(weir_session *s, weir_text *out, weir_error *err) {
     reply *r = &s->reply;
     if (!r->is_open) begin(s);
-    while (r->end == WEIR_END_NONE && !out->size) WEIR_TRY(advance(s, out, err));
+    while (r->end == WEIR_END_NONE && !out->size) {
+        if (atomic_exchange(&r->is_interrupted, false)) {
+            r->end = WEIR_END_INTERRUPT;
+        } else {
+            WEIR_TRY(advance(s, out, err));
+        }
+    }
     if (r->end != WEIR_END_NONE && !out->size && r->end != WEIR_END_STOP) flush(r, out);
     out->end = r->end;
-    if (!out->size) reply_close(r);
+    if (out->size) return WEIR_OK;
+    if (is_cut(r)) {
+        r->end = WEIR_END_NONE;
+        r->n_tokens = 0;
+        atomic_store(&r->is_interrupted, false); /* one that came meanwhile */
+    } else {
+        reply_close(r);
+    }
     return WEIR_OK;
 }
 
@@ -121,8 +151,6 @@ weir_status weir_session_next(weir_session *s, weir_text *out, weir_error *err) 
     return status;
 }
 
-weir_status weir_session_interrupt(weir_session *s, weir_error *err) {
-    WEIR_TRY(engine_check(s->engine, err));
-    reply_close(&s->reply);
-    return WEIR_OK;
+void weir_session_interrupt(weir_session *s) {
+    atomic_store(&s->reply.is_interrupted, true);
 }

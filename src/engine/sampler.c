@@ -47,6 +47,10 @@ static weir_status check_numbers(const weir_sampling *o, weir_error *err) {
     if (o->top_k < 0) {
         return weir_fail(err, WEIR_ERR_ARGUMENT, "top_k: is %d, wanted 0 (off) or more", o->top_k);
     }
+    if (o->max_tokens < 0) {
+        return weir_fail(err, WEIR_ERR_ARGUMENT, "max_tokens: is %d, wanted 0 (no limit) or more",
+                         o->max_tokens);
+    }
     if (o->penalty_last < 0 || o->penalty_last > SAMPLER_RECENT) {
         return weir_fail(err, WEIR_ERR_ARGUMENT, "penalty_last: is %d, wanted 0 (%d) to %d",
                          o->penalty_last, DEFAULT_PENALTY_LAST, SAMPLER_RECENT);

@@ -326,7 +326,7 @@ static weir_status check_sound(const parts *p, const char *path, weir_error *err
     const bool sound =
         is_sound_window(h) && are_turns(p) && are_ids(p->pinned, h->pins, h->vocab) &&
         are_ids(p->history, h->pos - h->first, h->vocab) && h->last_token <= h->vocab &&
-        is_held_character(h) && h->reply_end <= WEIR_END_LOOP &&
+        is_held_character(h) && h->reply_end <= WEIR_END_INTERRUPT &&
         !memchr(p->system, 0, (size_t)h->system_bytes);
     if (sound) return WEIR_OK;
     return weir_fail(err, WEIR_ERR_FORMAT, "%s: is damaged: its numbers contradict each other",

@@ -273,6 +273,50 @@ static void signals_end_it_cleanly_and_save(void **state) {
     ran_clear(&r);
 }
 
+/* <s> shows nothing: no text ever gives the command a chance to look. */
+static void a_signal_ends_a_text_that_shows_nothing(void **state) {
+    (void)state;
+    char err[300];
+    snprintf(err, sizeof err, "%s/silent.err", folder);
+    const pid_t child = fork();
+    if (child == 0) {
+        if (!freopen("/dev/null", "w", stdout) || !freopen(err, "w", stderr)) _exit(127);
+        execl(BINARY_DIR "/weir", "weir", "generate", tiny, "-p", "a", "-n", "-1", "--ignore-eos",
+              "--no-loop-guard", "--logit-bias", "256=1000", NULL);
+        _exit(127);
+    }
+    int status = 0;
+    usleep(500000);
+    assert_int_equal(waitpid(child, &status, WNOHANG), 0);
+    kill(child, SIGINT);
+    waitpid(child, &status, 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+    char *text = slurp_file(err, NULL);
+    assert_non_null(strstr(text, "ended: interrupted"));
+    free(text);
+}
+
+static void n_is_exact_and_text_that_was_held_comes_with_it(void **state) {
+    (void)state;
+    const struct {
+        const char *bias, *text;
+    } cases[] = {{"97=1000", "aaaaa"}, {"256=1000", ""}, {"226=1000", "\xef\xbf\xbd"}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        ran r = weir("", "generate", tiny, "-p", "x", "-n", "5", "--ignore-eos", "--logit-bias",
+                     cases[i].bias, "--stop", "aaaaaaX", "--json", NULL);
+        assert_status(&r, 0);
+        json_t *j = json_loads(r.out, 0, NULL);
+        assert_int_equal(json_integer_value(json_object_get(j, "tokens")), 5);
+        assert_string_equal(json_string_value(json_object_get(j, "end")), "length");
+        const char *text = json_string_value(json_object_get(j, "text"));
+        assert_int_equal(strncmp(text, cases[i].text, strlen(cases[i].text)), 0);
+        if (i < 2) assert_string_equal(text, cases[i].text);
+        json_decref(j);
+        ran_clear(&r);
+    }
+}
+
 static void a_reader_that_goes_away_ends_an_endless_text(void **state) {
     (void)state;
     char program[] = "sh", option[] = "-c", line[1024];
@@ -346,6 +390,8 @@ int main(void) {
         cmocka_unit_test(a_saved_session_goes_on_as_if_never_stopped),
         cmocka_unit_test(what_is_no_session_is_refused),
         cmocka_unit_test(signals_end_it_cleanly_and_save),
+        cmocka_unit_test(a_signal_ends_a_text_that_shows_nothing),
+        cmocka_unit_test(n_is_exact_and_text_that_was_held_comes_with_it),
         cmocka_unit_test(a_reader_that_goes_away_ends_an_endless_text),
         cmocka_unit_test(what_is_wrong_is_one_line),
     };

@@ -228,7 +228,7 @@ static void an_interrupted_reply_is_closed_by_the_next_message(void **state) {
     say(&c, WEIR_USER, "one");
     weir_text t;
     for (int i = 0; i < 3; i++) OK(weir_session_next(c.session, &t, &err));
-    OK(weir_session_interrupt(c.session, &err));
+    weir_session_interrupt(c.session);
     keep(&c, "assistant", "abc");
     say(&c, WEIR_USER, "two");
     check_whole(&c);

@@ -104,7 +104,7 @@ static void a_reply_drawn_on_the_gpu_is_the_one_the_host_draws(void **state) {
         for (int part = 0; part < 2; part++) { /* past the window */
             const int n = reply_some(p.s, 4);
             follow(p.twin, n);
-            if (part == 0) OK(weir_session_interrupt(p.s, &err));
+            if (part == 0) weir_session_interrupt(p.s);
             if (part == 1) assert_same(p.s, p.twin); /* before, nobody asked for the logits */
         }
         pair_close(&p);

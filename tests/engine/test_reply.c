@@ -5,11 +5,15 @@
  * (float64, 4 sinks, window 128, the likeliest token 1000 times).
  *
  * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
 #include "support/sessions.h"
 #include "support/tiny.h"
 
 #include "base/rng.h"
 #include "base/unicode.h"
+
+#include <pthread.h>
+#include <time.h>
 
 #define ALPHABET "abcdefghijklmnopqrstuvwxyz"
 
@@ -213,7 +217,7 @@ static void an_interrupted_session_is_whole(void **state) {
     static spoken r;
     r = (spoken){0};
     while (r.size < 4) hear(a, &r);
-    OK(weir_session_interrupt(a, &err));
+    weir_session_interrupt(a);
     const int32_t said[] = {TINY_EOS, 'a', 'b', 'c', 'd'};
     feed(b, said, 5);
     assert_same_logits(a, b);
@@ -226,9 +230,115 @@ static void an_interrupted_session_is_whole(void **state) {
     feed(a, (const int32_t[]){'t'}, 1);             /* tokens that come in between end a reply */
     hear_all(a, &r);
     assert_string_equal(r.text, "uvwxyz");
-    OK(weir_session_interrupt(a, &err)); /* nothing to interrupt: nothing happens */
+    weir_session_interrupt(a); /* nothing to interrupt: the next reply does not know of it */
+    feed(a, (const int32_t[]){'w'}, 1);
+    hear_all(a, &r);
+    assert_string_equal(r.text, "xyz");
     weir_session_close(a);
     weir_session_close(b);
+    weir_engine_close(e);
+    tiny_remove(path);
+}
+
+static void a_reply_is_cut_after_max_tokens_and_goes_on_from_there(void **state) {
+    (void)state;
+    static const char script[] = "a\xe2\x82\xac"
+                                 "bcdefgh";
+    char *path = scripted(script);
+    weir_engine *e = open_model(path, 1);
+    for (int most = 1; most <= 12; most++) {
+        weir_session *s = session_of(
+            e, &(weir_session_options){.sampling = {.max_tokens = most, .stops = {"cdefX"}}});
+        feed(s, (const int32_t[]){TINY_EOS}, 1);
+        static spoken r;
+        spoken all = {0};
+        do {
+            hear_all(s, &r);
+            assert_true(r.tokens == most || (r.tokens < most && r.end == WEIR_END_TURN));
+            memcpy(all.text + all.size, r.text, r.size);
+            all.size += r.size;
+            all.tokens += r.tokens;
+            const int bytes = MIN_OF(all.tokens, 11); /* half a character waits */
+            assert_int_equal(all.size, bytes == 2 || bytes == 3 ? 1 : bytes);
+        } while (r.end == WEIR_END_LENGTH);
+        assert_int_equal(r.end, WEIR_END_TURN);
+        assert_int_equal(all.tokens, 12);
+        assert_string_equal(all.text, script);
+        weir_session_close(s);
+    }
+    weir_engine_close(e);
+    tiny_remove(path);
+}
+
+static void *interrupt_soon(void *session) {
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    weir_session_interrupt(session);
+    return NULL;
+}
+
+/* The next piece, while another thread interrupts. */
+static bool hear_interrupted(weir_session *s, spoken *r) {
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, interrupt_soon, s), 0);
+    const bool has_text = hear(s, r);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    return has_text;
+}
+
+/* "abcabcabc..." is held back as what might become a stop string. */
+static void an_interrupt_gives_what_was_held_and_the_reply_goes_on_after_it(void **state) {
+    (void)state;
+    static char stop[3002];
+    for (int i = 0; i < 3000; i++) stop[i] = "abc"[i % 3];
+    stop[3000] = 'X';
+    char *path = scripted("abc");
+    weir_engine *e = open_model(path, 1);
+    weir_session *s = session_of(
+        e, &(weir_session_options){
+               .sampling = {.ignore_eos = true, .no_loop_guard = true, .stops = {stop}}});
+    feed(s, (const int32_t[]){TINY_EOS}, 1);
+    static spoken r, more;
+    r = (spoken){0};
+    weir_session_interrupt(s); /* before it begins */
+    assert_false(hear(s, &r));
+    assert_int_equal(r.end, WEIR_END_INTERRUPT);
+    assert_int_equal(r.tokens, 0);
+    assert_true(hear_interrupted(s, &r));
+    const size_t shown = r.size;
+    assert_int_equal(r.size, r.tokens - r.tokens / 4); /* every fourth is the end token */
+    weir_session_interrupt(s);
+    assert_false(hear(s, &r));
+    assert_int_equal(r.size, shown);
+    more = (spoken){0};
+    assert_true(hear_interrupted(s, &more));
+    for (size_t i = 0; i < more.size; i++) {
+        assert_int_equal(more.text[i], "abc"[(shown + i) % 3]);
+    }
+    weir_session_close(s);
+    weir_engine_close(e);
+    tiny_remove(path);
+}
+
+/* Tokens that show nothing, for ever. */
+static void another_thread_interrupts_a_reply_that_shows_nothing(void **state) {
+    (void)state;
+    char *path = tiny_make(&(tiny_model){.seed = 2});
+    weir_engine *e = open_model(path, 1);
+    const int32_t silent = TINY_IM_START;
+    const float always = 1e6f;
+    weir_session *s = session_of(e, &(weir_session_options){.sampling = {.ignore_eos = true,
+                                                                         .no_loop_guard = true,
+                                                                         .bias_ids = &silent,
+                                                                         .bias_values = &always,
+                                                                         .n_bias = 1}});
+    feed(s, (const int32_t[]){TINY_EOS}, 1);
+    static spoken r;
+    r = (spoken){0};
+    assert_false(hear_interrupted(s, &r));
+    assert_int_equal(r.end, WEIR_END_INTERRUPT);
+    assert_true(r.tokens > 0 && r.size == 0);
+    assert_int_equal(stats_of(s).generated_tokens, r.tokens);
+    weir_session_close(s);
     weir_engine_close(e);
     tiny_remove(path);
 }
@@ -379,6 +489,9 @@ int main(void) {
         cmocka_unit_test(end_tokens_can_be_ignored_and_do_not_show),
         cmocka_unit_test(the_loop_guard_ends_what_repeats_itself),
         cmocka_unit_test(an_interrupted_session_is_whole),
+        cmocka_unit_test(a_reply_is_cut_after_max_tokens_and_goes_on_from_there),
+        cmocka_unit_test(an_interrupt_gives_what_was_held_and_the_reply_goes_on_after_it),
+        cmocka_unit_test(another_thread_interrupts_a_reply_that_shows_nothing),
         cmocka_unit_test(the_same_seed_gives_the_same_text),
         cmocka_unit_test(pieces_add_up_to_what_the_tokens_spell),
         cmocka_unit_test(a_token_that_cannot_be_read_is_not_drawn),

@@ -272,7 +272,9 @@ static void text_held_for_other_stop_strings_is_not_lost_in_silence(void **state
     OK(weir_session_save(a, p->file, &err));
     REFUSED(weir_session_restore(b, p->file, &err), WEIR_ERR_ARGUMENT,
             "was saved in the middle of a reply that had other stop strings");
-    OK(weir_session_interrupt(a, &err));
+    weir_session_interrupt(a);
+    while (hear(a, &r)) {
+    }
     OK(weir_session_save(a, p->file, &err));
     OK(weir_session_restore(b, p->file, &err));
     assert_same_logits(a, b);
