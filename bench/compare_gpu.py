@@ -5,9 +5,10 @@
     bench/compare_gpu.py --bench build/release/tests/bench_gpu       table, JSON, CSV and a picture
 
 Both engines run the same shapes with random weights, the ring full at --window with 4 pinned
-tokens; medians of at least 50 steps after a warm-up, by the host's clock, up to where the host has
-its tokens.  What PyTorch runs is torch_stream.py: the StreamingLLM loop as published, and a static
-ring in a CUDA graph.  Each engine runs in a process of its own, one after the other.
+tokens; medians of at least 50 steps after a warm-up, by the host's clock.  Both take the likeliest
+token on the device and bring it to the host; logits stay.  What PyTorch runs is torch_stream.py:
+the StreamingLLM loop as published, and a static ring in a CUDA graph.  Each engine runs in a
+process of its own, one after the other.
 
     decode    one stream, one token at a time
     streams   one token for each of many streams in a step, all rings full; PyTorch with its graph
@@ -57,7 +58,8 @@ def weir_side(args, shape):
     """One process for each figure; a figure that cannot be had is absent."""
     base = [args.bench, "-j", "-w", args.window]
     steps, slow = args.steps, max(10, args.steps // 5)
-    runs = [(f"decode {t}", ["-n", steps, f"{shape}:{t}"]) for t in args.weights.split(",")]
+    runs = [(f"decode {t}", ["-n", steps, "-d", 0, f"{shape}:{t}"])
+            for t in args.weights.split(",")]
     runs.append(("streams", ["-n", steps, "-s", STREAMS[shape], f"{shape}:{args.type}"]))
     runs.append(("prefill", ["-n", slow, "-c", args.chunk, "-p", args.prefill,
                              f"{shape}:{args.type}"]))

@@ -3,8 +3,9 @@
  *     bench_gpu [-j] [-l LEVEL] [-n STEPS] [-s STREAMS | -c CHUNK [-p PROMPT]] [-w WINDOW]
  *               [-d TEMPERATURE] SHAPE:TYPE...
  *
- * SHAPE:TYPE is 1b:bf16, 7b:q4_0, ...; with -c steps are chunks of a prompt.  With -d the device
- * draws the tokens (0: the likeliest, else top-k 40 and top-p 0.9) and reads what it has drawn.
+ * SHAPE:TYPE is 1b:bf16, 7b:q4_0, ...; with -c steps are chunks of a prompt.  With -d, and with -s
+ * anyhow, the device draws the tokens (0: the likeliest, else top-k 40 and top-p 0.9), reads them,
+ * and the host sees them while the next step is under way; without, logits go to the host.
  *
  * The ring is full: every token sees WINDOW keys.  With -p what is timed is a whole prompt, read in
  * chunks from nothing.  For each shape: median and p99 of a step by the host's clock, bytes a step
@@ -343,7 +344,7 @@ int main(int argc, char **argv) {
         case 'p': s.prompt = atoi(optarg); break;
         case 'l': s.level = optarg; break;
         case 'n': s.steps = atoi(optarg); break;
-        case 's': s.streams = atoi(optarg); break;
+        case 's': s.draws = true, s.streams = atoi(optarg); break;
         case 'w': s.window = atoi(optarg); break;
         case 'c': s.chunk = atoi(optarg); break;
         default: return 2;

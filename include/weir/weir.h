@@ -327,20 +327,27 @@ WEIR_API WEIR_MUST_CHECK weir_status weir_session_eval(weir_session *session, co
 /* What one session gets in a step of many. */
 typedef struct weir_feed {
     weir_session *session;
-    const int32_t *ids; /* [n] */
-    int n;              /* 1 to chunk */
-    bool is_prompt;     /* counts as read, not as generated */
-    bool has_more;      /* its text goes on in a later step: no logits are wanted yet */
+    const int32_t *ids; /* [n]; NULL, with n 0: the next token, as its sampling chooses it  */
+    int n;              /* 1 to chunk                                                       */
+    bool is_prompt;     /* counts as read, not as generated                                 */
+    bool has_more;      /* its text goes on in a later step: no logits are wanted yet       */
+    int32_t token;      /* set by the step: the last token it read; negative: it read none  */
 } weir_feed;
 
 /* Adds tokens to n different sessions of one engine in one step: at most chunk of them in all, or
  * one for each session where that is more.  Give every running stream its token and the prompts
  * that wait a slice of what is left: a stream then waits for no more than one such step, however
- * long the prompt.  What a session gets does not depend on what the others get, bit for bit (on a
- * GPU it does on how many tokens there are, from 5 on).  Afterwards weir_session_logits serves each
- * that has no more.  Replies in progress are over. */
-WEIR_API WEIR_MUST_CHECK weir_status weir_engine_step(weir_engine *engine, const weir_feed *feeds,
-                                                      int n, weir_error *err);
+ * long the prompt.
+ *
+ * A session without ids reads the token that its sampling chooses, the same as alone.  A GPU
+ * chooses it where the logits are and has this step under way before the host hears of it: let
+ * streams go on without ids, and look at `token` for what ends them.
+ *
+ * What a session gets does not depend on what the others get, bit for bit (on a GPU it does on how
+ * many tokens there are, from 5 on).  Afterwards weir_session_logits serves each that has no more.
+ * Replies in progress are over. */
+WEIR_API WEIR_MUST_CHECK weir_status weir_engine_step(weir_engine *engine, weir_feed *feeds, int n,
+                                                      weir_error *err);
 
 /* Pins the tokens at stream positions [from, to), which must still be in the window: they are
  * copied behind the pinned tokens, their keys re-rotated once, and stay for ever. */

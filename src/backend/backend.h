@@ -98,8 +98,9 @@ typedef struct backend_api { /* one const instance per back end */
     /* The tokens [n] that the step before the last `back` ones (0 or 1) drew for its wanted rows;
      * negative: no logit was above -infinity.  NULL: this back end draws nothing. */
     weir_status (*drawn)(backend *b, int back, int32_t *tokens, int n, weir_error *err);
-    /* After a step with draws the logits are on the device: this brings them to logits(). */
-    weir_status (*fetch)(backend *b, weir_error *err);
+    /* After a step with draws the logits are on the device: this brings those of wanted row i to
+     * logits(). */
+    weir_status (*fetch)(backend *b, int i, weir_error *err);
     const char *(*kernels)(const backend *b); /* "avx512 vnni bf16", for people */
     const char *(*weight_type)(const backend *b);
     int (*threads)(const backend *b);

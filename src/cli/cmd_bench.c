@@ -8,10 +8,11 @@
  *     beside a prompt      n - 1 of them, while the last one reads --prefill tokens in the room
  *                          that their chunk has left: ms/step is what a stream waits
  *
- * Tokens are random.  Every figure is the median of --repeat repetitions; p99 is of single steps.
- * The share is bytes read per second over the measured bandwidth: what a step reads is its weights
- * once and the keys and values of every session in it.  That of prefill is operations per second,
- * of products and of attention, over the measured rate of products; on a GPU only.
+ * Prompts are random tokens, the others the likeliest; nobody waits for one before the step that
+ * reads it is under way.  Every figure is the median of --repeat repetitions; p99 is of single
+ * steps. The share is bytes read per second over the measured bandwidth: what a step reads is its
+ * weights once and the keys and values of every session in it.  That of prefill is operations per
+ * second, of products and of attention, over the measured rate of products; on a GPU only.
  *
  * SPDX-License-Identifier: MIT */
 #include "base/arena.h"
@@ -150,11 +151,16 @@ static weir_status fill(work *w, int n) {
     return WEIR_OK;
 }
 
-/* One token for each of n sessions. */
-static void feed_each(work *w, int n, const int32_t *ids) {
-    for (int i = 0; i < n; i++) {
-        w->feeds[i] = (weir_feed){.session = w->sessions[i], .ids = &ids[i], .n = 1};
-    }
+/* The next token for each of n sessions. */
+static void feed_each(work *w, int n) {
+    for (int i = 0; i < n; i++) w->feeds[i] = (weir_feed){.session = w->sessions[i]};
+}
+
+/* Seconds until the last step, whose tokens nobody has looked at, has ended. */
+static double settle(work *w) {
+    const double start = machine_clock();
+    weir_session_logits(w->sessions[0]);
+    return machine_clock() - start;
 }
 
 /* n sessions get --tokens tokens each; below the full window every repetition starts at depth. */
@@ -174,9 +180,8 @@ static weir_status time_decode(work *w, int n) {
         }
         double spent = 0;
         for (int i = 0; i < (k < 0 ? MIN_OF(steps, 8) : steps); i++) {
-            const int32_t *ids = random_ids(w, (size_t)n);
             const double start = machine_clock();
-            feed_each(w, n, ids);
+            feed_each(w, n);
             WEIR_TRY(weir_engine_step(w->r.engine, w->feeds, n, &w->r.err));
             const double took = machine_clock() - start;
             if (k >= 0) w->took[k * steps + i] = took;
@@ -184,6 +189,7 @@ static weir_status time_decode(work *w, int n) {
             show(w, what, MAX_OF(k, 0) * steps + i + 1, w->o->repeat * steps);
             WEIR_TRY(canceled(w));
         }
+        spent += settle(w);
         if (k >= 0) w->times[k] = spent;
     }
     figure *f = add_figure(w, n * steps, steps, step_bytes(w, n));
@@ -216,8 +222,8 @@ static weir_status time_beside(work *w, int n) {
         double spent = 0;
         for (int at = 0; at < total;) {
             const int slice = MIN_OF(room, total - at);
-            const int32_t *ids = random_ids(w, (size_t)(n - 1 + slice));
-            feed_each(w, n, ids);
+            feed_each(w, n);
+            w->feeds[n - 1].ids = random_ids(w, (size_t)slice);
             w->feeds[n - 1].n = slice;
             w->feeds[n - 1].is_prompt = true;
             w->feeds[n - 1].has_more = at + slice < total;
@@ -228,6 +234,7 @@ static weir_status time_beside(work *w, int n) {
             show(w, "decoding beside a prompt", MAX_OF(k, 0) * total + at, w->o->repeat * total);
             WEIR_TRY(canceled(w));
         }
+        spent += settle(w);
         if (k >= 0) w->times[k] = spent;
     }
     figure *f = add_figure(w, total + (n - 1) * steps, steps, 0);

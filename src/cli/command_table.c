@@ -61,7 +61,7 @@ const command COMMANDS[] = {
         "bench", IN_BENCH, "MODEL", ARGUMENT_OPTIONAL, "[MODEL] [options]",
         "how fast a model runs here, beside what the memory allows",
         "Times reading a prompt, decoding with the window full and, with --sessions, decoding "
-        "many sessions in one step, on random tokens. Each figure is the median of the "
+        "many sessions in one step, after random tokens. Each figure is the median of the "
         "repetitions, and p99 is the slowest of a hundred steps. The read bandwidth of the memory, "
         "and on a GPU the rate of its matrix units, are measured before and after, in the same "
         "run; decoding and reading are shown as shares of the faster of the two.",

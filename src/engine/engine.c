@@ -225,8 +225,10 @@ static weir_status make_tables(weir_engine *e, weir_error *err) {
     e->rows = ARENA_ARRAY(e->arena, batch_row, rows);
     e->groups = ARENA_ARRAY(e->arena, batch_group, rows);
     e->wanted = ARENA_ARRAY(e->arena, int, rows);
+    e->draws = ARENA_ARRAY(e->arena, batch_draw, rows);
+    e->drawn = ARENA_ARRAY(e->arena, int32_t, rows);
     e->slots = ARENA_ARRAY(e->arena, weir_session *, sessions);
-    if (e->rows && e->groups && e->wanted && e->slots) return WEIR_OK;
+    if (e->rows && e->groups && e->wanted && e->draws && e->drawn && e->slots) return WEIR_OK;
     return weir_fail(err, WEIR_ERR_MEMORY, "no memory for the tables of %d sessions",
                      e->options.sessions);
 }

@@ -43,6 +43,8 @@ struct weir_engine {
     batch_row *rows;      /* [plan->max_rows] of the step being made */
     batch_group *groups;  /* [plan->max_rows] */
     int *wanted;          /* [plan->max_rows] */
+    batch_draw *draws;    /* [plan->max_rows] */
+    int32_t *drawn;       /* [plan->max_rows] of the step before the last */
     bool is_lost;         /* a step failed: the device is gone */
 };
 
@@ -75,9 +77,12 @@ struct weir_session {
     int32_t *pinned;  /* [max_sinks] ids of the pinned tokens */
     float *logits;    /* [vocab] after the last token; valid when has_logits */
     bool has_logits;
-    bool is_ahead; /* the engine's last step, of this session alone, has left them on the device,
-                      and has drawn the next token there */
-    rng after;     /* the generator once that token is taken */
+    bool is_ahead; /* the engine's last step has left them on the device, where they are those of
+                      wanted row ahead_row, and has drawn the next token there */
+    int ahead_row;
+    rng after;            /* the generator once that token is taken */
+    window window_before; /* of the step being made, which may turn out to have drawn nothing */
+    rng rng_before;
     int32_t recent[SAMPLER_RECENT]; /* room for sampler_defer */
     reply reply;
     chat chat;
@@ -85,14 +90,14 @@ struct weir_session {
 };
 
 /* step.c: reads tokens; their effect on the counters is the caller's to time. */
-weir_status session_read(weir_session *s, const int32_t *ids, size_t n, bool is_generated,
-                         weir_error *err);
+weir_status session_read(weir_session *s, const int32_t *ids, size_t n, weir_error *err);
 
-/* Reads the token that was drawn on the device (s->is_ahead) and says which it is. */
-weir_status session_read_drawn(weir_session *s, int32_t *id, weir_error *err);
+/* Reads the token that the session's sampling chooses and says which it is. */
+weir_status session_generate(weir_session *s, int32_t *id, weir_error *err);
 
-/* Brings logits that are still on the device to their sessions; drawn tokens are forgotten. */
-weir_status engine_settle(weir_engine *e, weir_error *err);
+/* Brings logits that are still on the device; settle forgets the token drawn from them, too. */
+weir_status session_fetch(const weir_session *s, weir_error *err);
+weir_status session_settle(const weir_session *s, weir_error *err);
 
 /* chat.c: forgets the conversation; the session's stream is emptied elsewhere. */
 void chat_clear(chat *c);

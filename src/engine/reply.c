@@ -85,22 +85,12 @@ static weir_status show(weir_session *s, int32_t id, weir_text *out, weir_error 
     return WEIR_OK;
 }
 
-/* Chooses the next token and reads it. */
-static weir_status choose(weir_session *s, int32_t *id, weir_error *err) {
-    if (s->is_ahead) return session_read_drawn(s, id, err);
-    const rng before = s->sampler.state.rng;
-    WEIR_TRY(weir_session_sample(s, id, err));
-    const weir_status status = session_read(s, id, 1, true, err);
-    if (status != WEIR_OK) s->sampler.state.rng = before; /* what was not read was never drawn */
-    return status;
-}
-
 /* Generates one token; its text, if any can be shown yet, is in out. */
 static weir_status advance(weir_session *s, weir_text *out, weir_error *err) {
     reply *r = &s->reply;
     const weir_sampling *o = &s->sampler.options;
     int32_t id;
-    WEIR_TRY(choose(s, &id, err));
+    WEIR_TRY(session_generate(s, &id, err));
     s->counts.generated_tokens++;
     out->tokens++;
     if (!o->ignore_eos && tokenizer_is_end(s->engine->tokenizer, id)) {

@@ -261,11 +261,11 @@ bool sampler_can_defer(const sampler *s) {
     return !is_typical && o->n_bias <= BATCH_BIASES;
 }
 
-batch_draw sampler_defer(const sampler *s, bool is_ahead, rng from, rng *after,
+batch_draw sampler_defer(const sampler *s, bool is_ahead, rng *after,
                          int32_t recent[SAMPLER_RECENT]) {
     const weir_sampling *o = &s->options;
     batch_draw out = {.how = o, .recent = recent};
-    *after = from;
+    *after = s->state.rng;
     if (o->temperature > 0) out.uniform = rng_uniform(after);
     if (!has_penalties(o)) return out;
     if (is_ahead) recent[out.n_recent++] = BATCH_DRAWN;

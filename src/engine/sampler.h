@@ -47,11 +47,11 @@ weir_status sampler_set(sampler *s, const weir_sampling *options, weir_error *er
 weir_status sampler_pick(sampler *s, const float *logits, int32_t *id, weir_error *err);
 
 /* What a back end that draws needs to choose the next token as sampler_pick would.  With is_ahead
- * it is the token behind one that the back end has drawn and the sampler does not know yet.  `from`
- * is the generator, *after what it is when the token is taken; the list goes to recent.  False:
- * these options want what only sampler_pick does. */
+ * it is the token behind one that the back end has drawn and the sampler does not know yet.
+ * *after is what the generator is when the token is taken; the list goes to recent.  False: these
+ * options want what only sampler_pick does. */
 bool sampler_can_defer(const sampler *s);
-batch_draw sampler_defer(const sampler *s, bool is_ahead, rng from, rng *after,
+batch_draw sampler_defer(const sampler *s, bool is_ahead, rng *after,
                          int32_t recent[SAMPLER_RECENT]);
 
 /* Tells the sampler what was added to the stream (prompt and generated alike). */

@@ -131,7 +131,7 @@ void weir_session_reset(weir_session *s) {
 
 weir_status weir_session_set_sampling(weir_session *s, const weir_sampling *sampling,
                                       weir_error *err) {
-    WEIR_TRY(engine_settle(s->engine, err));
+    WEIR_TRY(session_settle(s, err));
     WEIR_TRY(sampler_set(&s->sampler, sampling, err));
     return reply_set_stops(&s->reply, &s->sampler, err);
 }
@@ -154,12 +154,12 @@ weir_status weir_session_append(weir_session *s, const char *text, size_t size, 
 /* ---- logits */
 
 const float *weir_session_logits(const weir_session *s) {
-    if (s->is_ahead && engine_settle(s->engine, NULL) != WEIR_OK) return NULL;
+    if (session_fetch(s, NULL) != WEIR_OK) return NULL;
     return s->has_logits ? s->logits : NULL;
 }
 
 weir_status weir_session_sample(weir_session *s, int32_t *id, weir_error *err) {
-    if (s->is_ahead) WEIR_TRY(engine_settle(s->engine, err));
+    WEIR_TRY(session_settle(s, err));
     if (s->has_logits) return sampler_pick(&s->sampler, s->logits, id, err);
     return weir_fail(err, WEIR_ERR_ARGUMENT,
                      "there are no logits yet: feed, append or say something first");

@@ -172,7 +172,7 @@ static weir_status row_memory(const weir_session *s, void **out, weir_error *err
 
 weir_status weir_session_save(const weir_session *s, const char *path, weir_error *err) {
     WEIR_TRY(engine_check(s->engine, err));
-    WEIR_TRY(engine_settle(s->engine, err));
+    WEIR_TRY(session_settle(s, err));
     void *memory;
     WEIR_TRY(row_memory(s, &memory, err));
     saver f = {.hash = ENGINE_HASH};
@@ -454,7 +454,7 @@ static weir_status restore(weir_session *s, const mapped_file *file, const char 
 
 weir_status weir_session_restore(weir_session *s, const char *path, weir_error *err) {
     WEIR_TRY(engine_check(s->engine, err));
-    WEIR_TRY(engine_settle(s->engine, err));
+    WEIR_TRY(session_settle(s, err));
     mapped_file file = {0};
     WEIR_TRY(file_map(&file, path, err));
     const weir_status status = restore(s, &file, path, err);
@@ -519,7 +519,7 @@ static void copy_state(weir_session *to, const weir_session *from) {
 
 weir_status weir_session_fork(weir_session **out, const weir_session *from, weir_error *err) {
     *out = NULL;
-    WEIR_TRY(engine_settle(from->engine, err));
+    WEIR_TRY(session_settle(from, err));
     weir_session_options options = from->options;
     options.sampling = from->sampler.options;
     weir_session *to;

@@ -19,13 +19,6 @@
 
 /* ---- one step */
 
-static weir_status run(weir_engine *e, const batch *step, weir_error *err) {
-    WEIR_TRY(engine_settle(e, err));
-    const weir_status status = e->backend->api->step(e->backend, step, err);
-    if (status != WEIR_OK) e->is_lost = true;
-    return status;
-}
-
 static const float *logits_of(const weir_engine *e, int i) {
     return e->backend->api->logits(e->backend, i);
 }
@@ -35,18 +28,35 @@ static void keep_logits(weir_session *s, const float *logits) {
     s->has_logits = true;
 }
 
-weir_status engine_settle(weir_engine *e, weir_error *err) {
-    for (int i = 0; i < e->options.sessions; i++) {
-        weir_session *s = e->slots[i];
-        if (!s || !s->is_ahead) continue; /* there is one at most */
-        if (e->backend->api->fetch(e->backend, err) != WEIR_OK) {
-            e->is_lost = true;
-            return WEIR_ERR_DEVICE;
-        }
-        keep_logits(s, logits_of(e, 0));
-        s->is_ahead = false;
-    }
+/* Wanted row i of a step that drew. */
+static weir_status fetch_logits(weir_session *s, int i, weir_error *err) {
+    weir_engine *e = s->engine;
+    const weir_status status = e->backend->api->fetch(e->backend, i, err);
+    if (status != WEIR_OK) e->is_lost = true;
+    WEIR_TRY(status);
+    keep_logits(s, logits_of(e, i));
     return WEIR_OK;
+}
+
+weir_status session_fetch(const weir_session *s, weir_error *err) {
+    if (!s->is_ahead || s->has_logits) return WEIR_OK;
+    return fetch_logits(s->engine->slots[s->slot], s->ahead_row, err);
+}
+
+weir_status session_settle(const weir_session *s, weir_error *err) {
+    WEIR_TRY(session_fetch(s, err));
+    s->engine->slots[s->slot]->is_ahead = false;
+    return WEIR_OK;
+}
+
+/* One step.  It overwrites the logits of the last one: sessions that are not in it keep theirs. */
+static weir_status run(weir_engine *e, const batch *step, weir_error *err) {
+    for (int i = 0; i < e->options.sessions; i++) {
+        if (e->slots[i]) WEIR_TRY(session_settle(e->slots[i], err));
+    }
+    const weir_status status = e->backend->api->step(e->backend, step, err);
+    if (status != WEIR_OK) e->is_lost = true;
+    return status;
 }
 
 /* Notes a token, whose row this is, in everything but window and cache. */
@@ -88,9 +98,9 @@ static void add_tokens(batch *step, weir_session *s, const int32_t *ids, int n, 
 
 /* Reads n tokens, at most a chunk, in one step that shows the last n_wanted of them. */
 static weir_status read_chunk(weir_session *s, const int32_t *ids, int n, int n_wanted,
-                              bool is_generated, weir_error *err) {
+                              weir_error *err) {
     batch step = empty_step(s->engine);
-    add_tokens(&step, s, ids, n, n_wanted, is_generated);
+    add_tokens(&step, s, ids, n, n_wanted, false);
     WEIR_TRY(run(s->engine, &step, err));
     if (n_wanted) keep_logits(s, logits_of(s->engine, n_wanted - 1));
     return WEIR_OK;
@@ -142,6 +152,13 @@ static weir_status check_room(const weir_session *s, size_t n, weir_error *err) 
                      s->window.size, room, n);
 }
 
+/* A session can go on by itself. */
+static weir_status check_next(const weir_session *s, weir_error *err) {
+    if (s->has_logits || s->is_ahead) return check_room(s, 1, err);
+    return weir_fail(err, WEIR_ERR_ARGUMENT,
+                     "there are no logits yet: feed, append or say something first");
+}
+
 static weir_status check_ids(const weir_session *s, const int32_t *ids, size_t n, weir_error *err) {
     const int vocab = s->engine->plan->vocab;
     for (size_t i = 0; i < n; i++) {
@@ -150,64 +167,6 @@ static weir_status check_ids(const weir_session *s, const int32_t *ids, size_t n
                          ids[i], vocab - 1);
     }
     return check_room(s, n, err);
-}
-
-/* ---- running ahead
- *
- * A back end that draws is never waited for: the step that reads a generated token draws the next
- * one, and only when the one after that is asked for does anybody look at it, with the step that
- * reads it under way.  A reply ends at a token that was read, so nothing has to be taken back but
- * that draw, whose number the generator gives again. */
-
-static bool can_draw(const weir_session *s) {
-    return s->engine->backend->api->drawn && sampler_can_defer(&s->sampler);
-}
-
-/* Reads a generated token; the next one is drawn on the device. */
-static weir_status read_and_draw(weir_session *s, int32_t id, weir_error *err) {
-    batch step = empty_step(s->engine);
-    add_tokens(&step, s, &id, 1, 1, true);
-    const batch_draw how =
-        sampler_defer(&s->sampler, false, s->sampler.state.rng, &s->after, s->recent);
-    step.draws = &how;
-    WEIR_TRY(run(s->engine, &step, err));
-    s->is_ahead = true;
-    return WEIR_OK;
-}
-
-/* The token that the step before the last drew; the last one has read it. */
-static weir_status drawn_token(weir_engine *e, int32_t *id, weir_error *err) {
-    const weir_status status = e->backend->api->drawn(e->backend, 1, id, 1, err);
-    if (status != WEIR_OK) e->is_lost = true;
-    WEIR_TRY(status);
-    if (*id >= 0) return WEIR_OK;
-    return weir_fail(err, WEIR_ERR_DEVICE, "logits: none of %d is a number above -infinity",
-                     e->plan->vocab);
-}
-
-weir_status session_read_drawn(weir_session *s, int32_t *id, weir_error *err) {
-    weir_engine *e = s->engine;
-    assert(s->is_ahead);
-    WEIR_TRY(engine_check(e, err));
-    WEIR_TRY(check_room(s, 1, err));
-    const window before = s->window;
-    const rng taken = s->after;
-    batch step = empty_step(e);
-    batch_row *row = add_group(e, &step, s->slot, 1, 1);
-    window_push(&s->window, BATCH_DRAWN, s->slot, row);
-    const batch_draw how = sampler_defer(&s->sampler, true, taken, &s->after, s->recent);
-    step.draws = &how;
-    s->is_ahead = false;
-    WEIR_TRY(run(e, &step, err));
-    const weir_status status = drawn_token(e, id, err);
-    if (status != WEIR_OK) {
-        s->window = before;
-        return status;
-    }
-    note_token(s, row, *id, true);
-    s->sampler.state.rng = taken;
-    s->is_ahead = true;
-    return WEIR_OK;
 }
 
 static weir_status report(const weir_session *s, uint64_t done, uint64_t total, weir_error *err) {
@@ -220,19 +179,17 @@ static weir_status report(const weir_session *s, uint64_t done, uint64_t total, 
 
 /* ---- reading */
 
-weir_status session_read(weir_session *s, const int32_t *ids, size_t n, bool is_generated,
-                         weir_error *err) {
+weir_status session_read(weir_session *s, const int32_t *ids, size_t n, weir_error *err) {
     WEIR_TRY(engine_check(s->engine, err));
     WEIR_TRY(check_ids(s, ids, n, err));
     if (n == 0) return WEIR_OK;
     if (s->window.mode == WEIR_RECOMPUTE) {
-        for (size_t i = 0; i < n; i++) note(s, ids[i], is_generated);
+        for (size_t i = 0; i < n; i++) note(s, ids[i], false);
         return recompute(s, err);
     }
-    if (is_generated && n == 1 && can_draw(s)) return read_and_draw(s, ids[0], err);
     for (size_t at = 0; at < n;) {
         const size_t m = MIN_OF((size_t)s->engine->options.chunk, n - at);
-        WEIR_TRY(read_chunk(s, ids + at, (int)m, at + m == n, is_generated, err));
+        WEIR_TRY(read_chunk(s, ids + at, (int)m, at + m == n, err));
         at += m;
         WEIR_TRY(report(s, at, n, err));
     }
@@ -243,7 +200,7 @@ weir_status weir_session_feed(weir_session *s, const int32_t *ids, size_t n, wei
     const double start = machine_clock();
     const uint64_t from = s->window.pos;
     reply_close(&s->reply);
-    const weir_status status = session_read(s, ids, n, false, err);
+    const weir_status status = session_read(s, ids, n, err);
     s->counts.prompt_tokens += s->window.pos - from;
     s->counts.prompt_seconds += machine_clock() - start;
     return status;
@@ -272,7 +229,7 @@ static weir_status eval_chunks(weir_session *s, const int32_t *ids, size_t n, we
     const size_t most = (size_t)MIN_OF(e->options.chunk, e->plan->max_wanted);
     for (size_t at = 0; at < n;) {
         const size_t m = MIN_OF(most, n - at);
-        WEIR_TRY(read_chunk(s, ids + at, (int)m, (int)m, false, err));
+        WEIR_TRY(read_chunk(s, ids + at, (int)m, (int)m, err));
         for (size_t i = 0; i < m; i++) {
             if (fn(user, at + i, logits_of(e, (int)i))) return canceled(at + m, n, err);
         }
@@ -310,13 +267,20 @@ static weir_status check_feed(const weir_engine *e, const weir_feed *feeds, int 
         return weir_fail(err, WEIR_ERR_ARGUMENT, "sessions %d and %d of the step are the same", k,
                          i);
     }
-    if (f->n < 1 || f->n > e->options.chunk) {
+    if (!f->ids && (f->n || f->is_prompt || f->has_more)) {
+        return weir_fail(err, WEIR_ERR_ARGUMENT,
+                         "session %d of the step: has no ids, which is one generated token, but "
+                         "n %d, is_prompt %d, has_more %d",
+                         i, f->n, f->is_prompt, f->has_more);
+    }
+    if (f->ids && (f->n < 1 || f->n > e->options.chunk)) {
         return weir_fail(err, WEIR_ERR_ARGUMENT,
                          "session %d of the step: %d tokens, wanted 1 to %d", i, f->n,
                          e->options.chunk);
     }
     weir_error why;
-    const weir_status status = check_ids(f->session, f->ids, (size_t)f->n, &why);
+    const weir_status status =
+        f->ids ? check_ids(f->session, f->ids, (size_t)f->n, &why) : check_next(f->session, &why);
     if (status == WEIR_OK) return WEIR_OK;
     return weir_fail(err, status, "session %d of the step: %.400s", i, why.message);
 }
@@ -332,7 +296,7 @@ static weir_status check_step(const weir_engine *e, const weir_feed *feeds, int 
     int64_t rows = 0;
     for (int i = 0; i < n; i++) {
         WEIR_TRY(check_feed(e, feeds, i, err));
-        rows += feeds[i].n;
+        rows += MAX_OF(feeds[i].n, 1);
     }
     if (rows <= e->plan->max_rows) return WEIR_OK;
     return weir_fail(err, WEIR_ERR_ARGUMENT, "a step of %" PRId64 " tokens, wanted at most %d",
@@ -341,34 +305,150 @@ static weir_status check_step(const weir_engine *e, const weir_feed *feeds, int 
 
 static void count_feed(const weir_feed *f, double took) {
     weir_session_stats *c = &f->session->counts;
-    *(f->is_prompt ? &c->prompt_tokens : &c->generated_tokens) += (uint64_t)f->n;
+    *(f->is_prompt ? &c->prompt_tokens : &c->generated_tokens) += (uint64_t)MAX_OF(f->n, 1);
     *(f->is_prompt ? &c->prompt_seconds : &c->generate_seconds) += took;
 }
 
+/* ---- steps of generated tokens
+ *
+ * A back end that draws is never waited for: the step that reads a token draws the next one, and
+ * only when the one after that is asked for does anybody look at it, with the step that reads it
+ * under way.  What ends a stream is a token that was read, so nothing has to be taken back but that
+ * draw, whose number the generator gives again. */
+
+static bool can_draw(const weir_session *s) {
+    return s->engine->backend->api->drawn && sampler_can_defer(&s->sampler);
+}
+
+/* The last token of each feed, BATCH_DRAWN where only the device knows it. */
+static weir_status choose_tokens(weir_feed *feeds, int n, weir_error *err) {
+    for (int i = 0; i < n; i++) {
+        weir_feed *f = &feeds[i];
+        weir_session *s = f->session;
+        s->rng_before = s->sampler.state.rng;
+        f->token = f->ids ? f->ids[f->n - 1] : BATCH_DRAWN;
+        if (f->ids || s->is_ahead) continue;
+        const weir_status status = weir_session_sample(s, &f->token, err);
+        if (status == WEIR_OK) continue;
+        for (int k = 0; k <= i; k++) { /* what is not read was never drawn */
+            feeds[k].session->sampler.state.rng = feeds[k].session->rng_before;
+        }
+        return status;
+    }
+    return WEIR_OK;
+}
+
+static void add_feed(batch *step, const weir_feed *f) {
+    weir_session *s = f->session;
+    weir_engine *e = s->engine;
+    const bool is_drawn = f->token == BATCH_DRAWN;
+    s->window_before = s->window;
+    if (is_drawn) {
+        window_push(&s->window, BATCH_DRAWN, s->slot, add_group(e, step, s->slot, 1, 1));
+        s->sampler.state.rng = s->after;
+        s->has_logits = false;
+        s->is_ahead = false;
+    } else {
+        add_tokens(step, s, f->ids ? f->ids : &f->token, f->ids ? f->n : 1, !f->has_more,
+                   !f->is_prompt);
+    }
+    if (f->has_more) return;
+    batch_draw *how = &e->draws[step->n_wanted - 1];
+    *how = (batch_draw){0};
+    if (!can_draw(s)) return;
+    *how = sampler_defer(&s->sampler, is_drawn, &s->after, s->recent);
+    step->draws = e->draws;
+}
+
+/* Row `row` read what the step before drew for this session, which now learns what it was. */
+static weir_status learn_token(weir_feed *f, const batch_row *row, weir_error *err) {
+    weir_session *s = f->session;
+    f->token = s->engine->drawn[s->ahead_row];
+    if (f->token >= 0) {
+        note_token(s, row, f->token, true);
+        return WEIR_OK;
+    }
+    s->window = s->window_before;
+    s->sampler.state.rng = s->rng_before;
+    return weir_fail(err, WEIR_ERR_DEVICE, "logits: none of %d is a number above -infinity",
+                     s->engine->plan->vocab);
+}
+
+/* What the step before drew for those of its wanted rows that some feed goes on from. */
+static weir_status look_at_drawn(weir_engine *e, const weir_feed *feeds, int n, weir_error *err) {
+    int rows = 0;
+    for (int i = 0; i < n; i++) {
+        if (feeds[i].token == BATCH_DRAWN) rows = MAX_OF(rows, feeds[i].session->ahead_row + 1);
+    }
+    if (rows == 0) return WEIR_OK;
+    const weir_status status = e->backend->api->drawn(e->backend, 1, e->drawn, rows, err);
+    if (status != WEIR_OK) e->is_lost = true;
+    return status;
+}
+
+/* After a step: every session gets its token and its logits, or knows where they are.  One that
+ * fails holds up no other. */
+static weir_status take_step(const batch *step, weir_feed *feeds, int n, weir_error *err) {
+    weir_status all = WEIR_OK;
+    for (int i = 0, group = 0, shown = 0; i < n; i++) {
+        weir_feed *f = &feeds[i];
+        weir_session *s = f->session;
+        if (s->window.mode == WEIR_RECOMPUTE) continue;
+        const batch_row *row = &step->rows[step->groups[group++].first];
+        const int at = shown;
+        shown += !f->has_more;
+        weir_status status = WEIR_OK;
+        if (f->token == BATCH_DRAWN) status = learn_token(f, row, all == WEIR_OK ? err : NULL);
+        if (status == WEIR_OK && !f->has_more) {
+            s->is_ahead = step->draws && step->draws[at].how;
+            s->ahead_row = at;
+            if (step->draws && !s->is_ahead) {
+                status = fetch_logits(s, at, all == WEIR_OK ? err : NULL);
+            } else if (!step->draws) {
+                keep_logits(s, logits_of(s->engine, at));
+            }
+        }
+        if (all == WEIR_OK) all = status;
+    }
+    return all;
+}
+
 static weir_status recompute_feed(const weir_feed *f, weir_error *err) {
-    for (int i = 0; i < f->n; i++) note(f->session, f->ids[i], !f->is_prompt);
+    const int n = f->ids ? f->n : 1;
+    for (int i = 0; i < n; i++) note(f->session, f->ids ? f->ids[i] : f->token, !f->is_prompt);
     return f->has_more ? WEIR_OK : recompute(f->session, err);
 }
 
-weir_status weir_engine_step(weir_engine *e, const weir_feed *feeds, int n, weir_error *err) {
-    WEIR_TRY(check_step(e, feeds, n, err));
-    const double start = machine_clock();
+static weir_status step_feeds(weir_engine *e, weir_feed *feeds, int n, weir_error *err) {
+    WEIR_TRY(choose_tokens(feeds, n, err));
     batch step = empty_step(e);
     for (int i = 0; i < n; i++) {
-        const weir_feed *f = &feeds[i];
-        reply_close(&f->session->reply);
-        if (f->session->window.mode == WEIR_RECOMPUTE) continue;
-        add_tokens(&step, f->session, f->ids, f->n, !f->has_more, !f->is_prompt);
+        if (feeds[i].session->window.mode != WEIR_RECOMPUTE) add_feed(&step, &feeds[i]);
     }
     if (step.n) WEIR_TRY(run(e, &step, err));
-    for (int i = 0, shown = 0; i < n; i++) { /* before a recompute makes other logits */
-        if (feeds[i].has_more || feeds[i].session->window.mode == WEIR_RECOMPUTE) continue;
-        keep_logits(feeds[i].session, logits_of(e, shown++));
-    }
+    WEIR_TRY(look_at_drawn(e, feeds, n, err));
+    WEIR_TRY(take_step(&step, feeds, n, err));
     for (int i = 0; i < n; i++) {
         if (feeds[i].session->window.mode != WEIR_RECOMPUTE) continue;
         WEIR_TRY(recompute_feed(&feeds[i], err));
     }
+    return WEIR_OK;
+}
+
+weir_status session_generate(weir_session *s, int32_t *id, weir_error *err) {
+    weir_feed f = {.session = s};
+    WEIR_TRY(engine_check(s->engine, err));
+    WEIR_TRY(check_room(s, 1, err));
+    WEIR_TRY(step_feeds(s->engine, &f, 1, err));
+    *id = f.token;
+    return WEIR_OK;
+}
+
+weir_status weir_engine_step(weir_engine *e, weir_feed *feeds, int n, weir_error *err) {
+    WEIR_TRY(check_step(e, feeds, n, err));
+    const double start = machine_clock();
+    for (int i = 0; i < n; i++) reply_close(&feeds[i].session->reply);
+    WEIR_TRY(step_feeds(e, feeds, n, err));
     const double took = machine_clock() - start;
     for (int i = 0; i < n; i++) count_feed(&feeds[i], took);
     return WEIR_OK;

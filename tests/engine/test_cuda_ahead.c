@@ -178,6 +178,100 @@ static void a_full_window_ends_a_reply_and_loses_nothing(void **state) {
     pair_close(&p);
 }
 
+/* Streams without ids in steps of many: tokens and logits are those of the twin, sampled by the
+ * host. In f32 they are so whatever the number of rows. */
+typedef struct crowd {
+    weir_engine *e, *apart;
+    weir_session *s[COUNT_OF(ways)], *twins[COUNT_OF(ways)];
+} crowd;
+
+static crowd crowd_open(const char *path) {
+    const weir_engine_options o = {.backend = "cuda",
+                                   .threads = 1,
+                                   .window = WINDOW,
+                                   .chunk = CHUNK,
+                                   .sessions = COUNT_OF(ways),
+                                   .kv_type = WEIR_F32};
+    crowd c = {.e = engine_of(path, &o), .apart = engine_of(path, &o)};
+    int32_t ids[PROMPT];
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        random_ids(ids, PROMPT, 256, 5 + i);
+        c.s[i] = session_of(c.e, &ways[i]);
+        c.twins[i] = session_of(c.apart, &ways[i]);
+        feed(c.s[i], ids, PROMPT);
+        feed(c.twins[i], ids, PROMPT);
+    }
+    return c;
+}
+
+static void crowd_close(crowd *c) {
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        weir_session_close(c->s[i]);
+        weir_session_close(c->twins[i]);
+    }
+    weir_engine_close(c->e);
+    weir_engine_close(c->apart);
+}
+
+/* One step in which sessions from to end go on; `prompted` gets a prompt instead, -1: none. */
+static void crowd_step(crowd *c, int from, int end, int prompted) {
+    static const int32_t prompt[] = {7, 8, 9};
+    weir_feed feeds[COUNT_OF(ways)];
+    int n = 0;
+    for (int i = from; i < end; i++, n++) {
+        feeds[n] = (weir_feed){.session = c->s[i]};
+        if (i != prompted) continue;
+        feeds[n].ids = prompt;
+        feeds[n].n = 3;
+        feeds[n].is_prompt = true;
+    }
+    OK(weir_engine_step(c->e, feeds, n, &err));
+    for (int i = from, k = 0; i < end; i++, k++) {
+        int32_t id = 9;
+        if (i != prompted) OK(weir_session_sample(c->twins[i], &id, &err));
+        assert_int_equal(feeds[k].token, id);
+        feed(c->twins[i], i == prompted ? prompt : &id, i == prompted ? 3 : 1);
+    }
+}
+
+static void streams_of_one_step_draw_what_each_draws_alone(void **state) {
+    crowd c = crowd_open(*state);
+    const int all = COUNT_OF(ways);
+    for (int round = 0; round < 3; round++) {
+        crowd_step(&c, 0, all, -1); /* more than CUDA_TOKENS rows */
+        crowd_step(&c, 0, all, -1);
+        crowd_step(&c, 1, 3, round == 1 ? 1 : -1); /* a few; the others keep their logits */
+        if (round == 1) assert_same(c.s[2], c.twins[2]);
+        crowd_step(&c, 0, all, round);
+        if (round == 2) OK(weir_session_set_sampling(c.s[1], &ways[2].sampling, &err));
+        if (round == 2) OK(weir_session_set_sampling(c.twins[1], &ways[2].sampling, &err));
+    }
+    crowd_step(&c, 0, all, -1);
+    for (int i = 0; i < all; i++) assert_same(c.s[i], c.twins[i]);
+    crowd_close(&c);
+}
+
+static void a_step_of_streams_brings_nobodys_logits_to_the_host(void **state) {
+    if (!calls) {
+        print_message("skipped: libcuda.so.1 is not the emulated one\n");
+        skip();
+    }
+    crowd c = crowd_open(*state);
+    weir_feed feeds[4];
+    for (int i = 0; i < 4; i++) feeds[i] = (weir_feed){.session = c.s[i]};
+    OK(weir_engine_step(c.e, feeds, 4, &err));
+    const int reads = calls("cuMemcpyDtoHAsync_v2"), waits = calls("cuStreamSynchronize");
+    for (int i = 0; i < 3; i++) OK(weir_engine_step(c.e, feeds, 4, &err));
+    assert_int_equal(calls("cuMemcpyDtoHAsync_v2"), reads);
+    assert_int_equal(calls("cuStreamSynchronize"), waits);
+    assert_non_null(weir_session_logits(c.s[2])); /* one row, and its draw still counts */
+    OK(weir_engine_step(c.e, feeds, 4, &err));
+    assert_int_equal(calls("cuMemcpyDtoHAsync_v2"), reads + 1);
+    OK(weir_engine_step(c.e, feeds, 3, &err)); /* who is left out keeps his */
+    assert_int_equal(calls("cuMemcpyDtoHAsync_v2"), reads + 2);
+    crowd_close(&c);
+}
+
 static int make_model(void **state) {
     void *library = dlopen("libcuda.so.1", RTLD_NOW);
     void *found = library ? dlsym(library, "fake_calls") : NULL;
@@ -197,6 +291,8 @@ int main(void) {
         cmocka_unit_test(logits_stay_on_the_gpu_until_somebody_asks),
         cmocka_unit_test(what_comes_in_between_finds_the_state_of_the_last_token),
         cmocka_unit_test(a_full_window_ends_a_reply_and_loses_nothing),
+        cmocka_unit_test(streams_of_one_step_draw_what_each_draws_alone),
+        cmocka_unit_test(a_step_of_streams_brings_nobodys_logits_to_the_host),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
 }

@@ -142,7 +142,7 @@ static void draw_both(rig *g, const float *logits, bool is_ahead) {
     const int32_t last = below(g, g->vocab);
     ((int *)(uintptr_t)cuda_of(g->b)->layout.world.drawn)[1] = last;
     rng after;
-    const batch_draw how = sampler_defer(&s, is_ahead, s.state.rng, &after, recent);
+    const batch_draw how = sampler_defer(&s, is_ahead, &after, recent);
     if (is_ahead) sampler_accept(&s, last, true);
     const weir_status status = sampler_pick(&s, logits, &id, &err);
     draw_there(g, logits, &how, &there);

@@ -1,8 +1,8 @@
 /* test_many.c - many sessions in one step: what one gets never depends on the others, to the bit.
  *
  * Every session of a crowd has a twin in an engine of its own that reads the same tokens alone.
- * Steps pick sessions at random, in random order, and give each one token or a slice of a prompt;
- * longer prompts and pins come in between.
+ * Steps pick sessions at random, in random order, and give each one token, a slice of a prompt, or
+ * the token it chooses itself; longer prompts and pins come in between.
  *
  * SPDX-License-Identifier: MIT */
 #include "support/sessions.h"
@@ -14,10 +14,10 @@ enum { SESSIONS = 6, STEPS = 120, WINDOW = 20, CHUNK = 8 };
 
 static const weir_session_options kinds[SESSIONS] = {
     {0},
-    {.mode = WEIR_WINDOW},
-    {.sinks = 1, .start = (uint64_t)1 << 40},
-    {.policy = WEIR_EVICT_TURN},
-    {.mode = WEIR_RECOMPUTE},
+    {.mode = WEIR_WINDOW, .sampling = {.temperature = 1, .top_p = 0.9f, .seed = 2}},
+    {.sinks = 1, .start = (uint64_t)1 << 40, .sampling.repeat_penalty = 1.2f},
+    {.policy = WEIR_EVICT_TURN, .sampling = {.temperature = 1, .typical_p = 0.8f}},
+    {.mode = WEIR_RECOMPUTE, .sampling = {.temperature = 2, .seed = 5}},
     {.sinks = WEIR_NO_SINKS, .start = 12345},
 };
 
@@ -95,18 +95,26 @@ static void step_some(crowd *c) {
                                .n = 1 + extra,
                                .is_prompt = extra > 0,
                                .has_more = below(c, 8) == 0};
+        if (!below(c, 3) && weir_session_logits(c->many[order[i]])) {
+            feeds[i] = (weir_feed){.session = c->many[order[i]]};
+        }
     }
     OK(weir_engine_step(c->together, feeds, n, &err));
     for (int i = 0; i < n; i++) {
         const int who = order[i];
+        weir_feed alone = feeds[i];
+        alone.session = c->twins[who];
+        alone.has_more = false;
+        if (!alone.ids && i % 2) {
+            OK(weir_session_sample(c->twins[who], &ids[i][0], &err));
+            alone.ids = ids[i], alone.n = 1;
+        }
         if (i % 2) {
-            feed(c->twins[who], ids[i], feeds[i].n);
+            feed(c->twins[who], alone.ids, alone.n);
         } else {
-            weir_feed alone = feeds[i];
-            alone.session = c->twins[who];
-            alone.has_more = false;
             OK(weir_engine_step(c->apart[who], &alone, 1, &err));
         }
+        assert_int_equal(feeds[i].token, i % 2 ? alone.ids[alone.n - 1] : alone.token);
         if (feeds[i].has_more) {
             assert_null(weir_session_logits(c->many[who]));
         } else {
@@ -206,13 +214,14 @@ static void a_step_that_cannot_be_moves_nothing(void **state) {
     for (int i = 0; i < 3; i++) feed(s[i], ids, 3);
     weir_feed feeds[4];
     for (int i = 0; i < 4; i++) feeds[i] = (weir_feed){.session = s[i], .ids = ids, .n = 1};
-    const weir_feed twice[] = {feeds[0], feeds[1], feeds[0]}, foreign[] = {feeds[0], feeds[3]};
-    const weir_feed none[] = {feeds[0], {0}};
+    weir_feed twice[] = {feeds[0], feeds[1], feeds[0]}, foreign[] = {feeds[0], feeds[3]};
+    weir_feed none[] = {feeds[0], {0}}, unsaid = {.session = s[0], .is_prompt = true};
     REFUSED(weir_engine_step(e, twice, 3, &err), WEIR_ERR_ARGUMENT,
             "sessions 0 and 2 of the step are the same");
     REFUSED(weir_engine_step(e, foreign, 2, &err), WEIR_ERR_ARGUMENT,
             "session 1 of the step: not of this engine");
     REFUSED(weir_engine_step(e, none, 2, &err), WEIR_ERR_ARGUMENT, "session 1 of the step");
+    REFUSED(weir_engine_step(e, &unsaid, 1, &err), WEIR_ERR_ARGUMENT, "n 0, is_prompt 1");
     REFUSED(weir_engine_step(e, feeds, 0, &err), WEIR_ERR_ARGUMENT, "a step of 0 sessions");
     REFUSED(weir_engine_step(e, feeds, 4, &err), WEIR_ERR_ARGUMENT,
             "a step of 4 sessions, this engine has 3");

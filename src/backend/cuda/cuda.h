@@ -84,7 +84,7 @@ weir_status cuda_drawn(backend *b, int back, int32_t *tokens, int n, weir_error 
 int *cuda_tokens(const cuda *c, int turn); /* [max_wanted] */
 
 /* step.c */
-weir_status cuda_fetch(backend *b, weir_error *err);
+weir_status cuda_fetch(backend *b, int i, weir_error *err);
 weir_status cuda_step(backend *b, const batch *rows, weir_error *err);
 const float *cuda_logits(const backend *b, int i);
 

@@ -53,12 +53,12 @@ void cuda_pack_draws(const cuda *c, const batch *b, char *to, size_t *at, cuda_w
     *at = (*at + 15) / 16 * 16;
     cuda_draw *draws = (cuda_draw *)(void *)(to + *at);
     w->draws = c->layout.step + *at;
-    w->tokens = (cuda_address)(uintptr_t)cuda_tokens(c, c->turn);
     *at += (size_t)b->n_wanted * sizeof *draws;
     for (int i = 0; i < b->n_wanted; i++) {
         const batch_draw *d = &b->draws[i];
         draws[i] = draw_of(d, b->rows[b->wanted[i]].slot);
         if (!d->how) continue;
+        draws[i].token = (cuda_address)(uintptr_t)(cuda_tokens(c, c->turn) + i);
         draws[i].recent = pack(c, to, at, d->recent, d->n_recent);
         draws[i].ids = pack(c, to, at, d->how->bias_ids, d->how->n_bias);
         draws[i].values = pack(c, to, at, d->how->bias_values, d->how->n_bias);

@@ -127,6 +127,7 @@ typedef struct cuda_draw { /* how the token behind a wanted row is chosen: a bat
     cuda_address recent;   /* [n_recent] int; negative: the token drawn last for this slot */
     cuda_address ids;      /* [n_bias] int ... */
     cuda_address values;   /* [n_bias] float, added to their logits */
+    cuda_address token;    /* int, in memory of the host: the token drawn */
     float top_p, min_p;    /* 0: off */
     float repeat, presence, frequency;
     int top_k; /* 0: off */
@@ -225,7 +226,6 @@ typedef struct cuda_world { /* the argument of every kernel */
     int logits_stride, vocab;
     cuda_address draws;   /* [n_wanted] cuda_draw */
     cuda_address drawn;   /* [slots] int: the last token drawn for each */
-    cuda_address tokens;  /* [n_wanted] int, in memory of the host: the same of this step */
     cuda_address octaves; /* [2][CUDA_DIGITS] unsigned: coarse and fine, base/octave.h */
 
     cuda_shared shared;

@@ -117,12 +117,12 @@ static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error 
     assert(first < last && last <= c->layout.n_stages);
     w->first = first;
     w->last = last;
-    w->barrier_base = c->barrier_count;
     void *arguments[] = {w};
     if (last - first == 1) {
         return cuda_launch(c, c->walk, c->device.n_blocks, c->n_threads, w->shared.bytes, arguments,
                            err);
     }
+    w->barrier_base = c->barrier_count;
     WEIR_TRY(CUDA_CALL(&c->device, launch_together, err, c->walk, (unsigned)c->device.n_blocks, 1,
                        1, (unsigned)c->n_threads, 1, 1, (unsigned)w->shared.bytes, c->device.stream,
                        arguments));
@@ -192,16 +192,21 @@ static weir_status run_stages(cuda *c, const batch *b, cuda_world *w, weir_error
     return WEIR_OK;
 }
 
-weir_status cuda_fetch(backend *base, weir_error *err) {
-    cuda *c = cuda_of(base);
-    const plan *p = c->layout.plan;
-    if (c->n_wanted == 0) return WEIR_OK;
-    WEIR_TRY(cuda_device_enter(&c->device, err));
-    const size_t stride = (size_t)c->layout.world.logits_stride;
-    const size_t floats = (size_t)(c->n_wanted - 1) * stride + (size_t)p->vocab;
-    WEIR_TRY(CUDA_CALL(&c->device, read, err, c->host + c->logits_at, c->layout.world.logits,
-                       floats * sizeof(float), c->device.stream));
+/* Logits of wanted rows [first, first + n) to the host. */
+static weir_status read_logits(cuda *c, int first, int n, weir_error *err) {
+    const size_t stride = (size_t)c->layout.world.logits_stride * sizeof(float);
+    const size_t at = (size_t)first * stride;
+    const size_t bytes = (size_t)(n - 1) * stride + (size_t)c->layout.plan->vocab * sizeof(float);
+    WEIR_TRY(CUDA_CALL(&c->device, read, err, c->host + c->logits_at + at,
+                       c->layout.world.logits + at, bytes, c->device.stream));
     return CUDA_CALL(&c->device, synchronize, err, c->device.stream);
+}
+
+weir_status cuda_fetch(backend *base, int i, weir_error *err) {
+    cuda *c = cuda_of(base);
+    assert(i >= 0 && i < c->n_wanted);
+    WEIR_TRY(cuda_device_enter(&c->device, err));
+    return read_logits(c, i, 1, err);
 }
 
 /* Returns when the logits are here; with draws, or where none are wanted, at once. */
@@ -212,13 +217,14 @@ weir_status cuda_step(backend *base, const batch *b, weir_error *err) {
     WEIR_TRY(cuda_device_enter(&c->device, err));
     c->turn = (c->turn + 1) % CUDA_TURNS;
     WEIR_TRY(CUDA_CALL(&c->device, event_wait, err, c->done[c->turn]));
-    cuda_world w = c->layout.world;
+    cuda_world w;
+    memcpy(&w, &c->layout.world, sizeof w);
     c->n_wanted = b->n_wanted;
     WEIR_TRY(upload_step(c, b, &w, err));
     WEIR_TRY(run_stages(c, b, &w, err));
     if (b->draws) WEIR_TRY(cuda_launch_draws(c, &w, err));
     WEIR_TRY(CUDA_CALL(&c->device, event_record, err, c->done[c->turn], c->device.stream));
-    return b->draws ? WEIR_OK : cuda_fetch(base, err);
+    return b->draws || b->n_wanted == 0 ? WEIR_OK : read_logits(c, 0, b->n_wanted, err);
 }
 
 const float *cuda_logits(const backend *b, int i) {

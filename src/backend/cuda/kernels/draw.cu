@@ -405,6 +405,6 @@ KERNEL_1024 draw(PARAM cuda_world world) {
     if (is_changed) restore_logits(how, t, logits);
     if (THREAD == 0) {
         ((int *)w->drawn)[how->slot] = id;
-        ((int *)w->tokens)[BLOCK] = id;
+        *(int *)how->token = id;
     }
 }
