@@ -11,7 +11,10 @@
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda_emulator.h"
 
+#include "backend/cuda/stage.h"
+
 #include <elf.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -25,6 +28,22 @@ typedef struct counter {
     char name[48];
     int calls, fail_in, fail_with;
 } counter;
+
+/* What a stream records is launches of kernels that take a cuda_world. */
+typedef struct recorded {
+    handle function;
+    unsigned grid[3], block[3], shared;
+    cuda_world world;
+} recorded;
+
+enum { MAX_RECORDED = 512 };
+
+typedef struct graph {
+    int n;
+    recorded launches[MAX_RECORDED];
+} graph;
+
+static graph *recording;
 
 static counter counters[MAX_COUNTERS];
 static size_t free_bytes = (size_t)1 << 30;
@@ -189,6 +208,7 @@ API(cuMemFreeHost, (void *at)) {
 
 API(cuMemcpyHtoDAsync_v2, (address to, const void *from, size_t bytes, handle stream)) {
     CALLED;
+    if (recording) return 900; /* not while a stream records */
     (void)stream;
     memcpy((void *)(uintptr_t)to, from, bytes);
     return 0;
@@ -196,6 +216,7 @@ API(cuMemcpyHtoDAsync_v2, (address to, const void *from, size_t bytes, handle st
 
 API(cuMemcpyDtoHAsync_v2, (void *to, address from, size_t bytes, handle stream)) {
     CALLED;
+    if (recording) return 900; /* not while a stream records */
     (void)stream;
     memcpy(to, (const void *)(uintptr_t)from, bytes);
     return 0;
@@ -203,6 +224,7 @@ API(cuMemcpyDtoHAsync_v2, (void *to, address from, size_t bytes, handle stream))
 
 API(cuMemsetD8Async, (address to, unsigned char value, size_t bytes, handle stream)) {
     CALLED;
+    if (recording) return 900; /* not while a stream records */
     (void)stream;
     memset((void *)(uintptr_t)to, value, bytes);
     return 0;
@@ -222,6 +244,7 @@ API(cuStreamDestroy_v2, (handle stream)) {
 
 API(cuStreamSynchronize, (handle stream)) {
     CALLED;
+    if (recording) return 900; /* not while a stream records */
     return stream == &allocated ? 0 : 400;
 }
 
@@ -299,6 +322,16 @@ API(cuLaunchKernelEx, (const shape *s, handle function, void **arguments, void *
     CALLED;
     (void)extra;
     if (s->n_attributes > 1 || (s->n_attributes && s->attributes[0] != 6)) return 1;
+    if (recording) {
+        if (recording->n == MAX_RECORDED) return 2;
+        recorded *r = &recording->launches[recording->n++];
+        r->function = function;
+        r->shared = s->shared;
+        memcpy(r->grid, s->grid, sizeof r->grid);
+        memcpy(r->block, s->block, sizeof r->block);
+        memcpy(&r->world, arguments[0], sizeof r->world);
+        return 0;
+    }
     return launch(function, s->grid, s->block, s->shared, arguments);
 }
 
@@ -307,8 +340,65 @@ API(cuLaunchCooperativeKernel,
      unsigned shared, handle stream, void **arguments)) {
     CALLED;
     (void)stream;
-    if (gx > N_BLOCKS_HERE) return 720;
+    if (gx > N_BLOCKS_HERE || recording) return 720;
     return launch(function, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, arguments);
+}
+
+API(cuStreamBeginCapture_v2, (handle stream, int mode)) {
+    CALLED;
+    if (recording || stream != &allocated || mode != 1) return 901;
+    recording = calloc(1, sizeof *recording);
+    return recording ? 0 : 2;
+}
+
+/* A recording that is ended with an error is gone. */
+API(cuStreamEndCapture, (handle stream, handle *out)) {
+    graph *ended = recording;
+    recording = NULL;
+    *out = NULL;
+    const int failed = called(__func__);
+    if (failed || !ended || stream != &allocated) {
+        free(ended);
+        return failed ? failed : 901;
+    }
+    *out = ended;
+    return 0;
+}
+
+API(cuGraphDestroy, (handle recorded_graph)) {
+    CALLED;
+    free(recorded_graph);
+    return 0;
+}
+
+API(cuGraphInstantiateWithFlags, (handle * out, handle recorded_graph, unsigned long long flags)) {
+    CALLED;
+    const graph *from = recorded_graph;
+    const size_t bytes = offsetof(graph, launches) + (size_t)from->n * sizeof from->launches[0];
+    *out = flags ? NULL : take(bytes, 0);
+    if (!*out) return 2;
+    memcpy(*out, from, bytes);
+    return 0;
+}
+
+API(cuGraphLaunch, (handle executable, handle stream)) {
+    CALLED;
+    const graph *g = executable;
+    if (recording || stream != &allocated) return 901;
+    for (int i = 0; i < g->n; i++) {
+        const recorded *r = &g->launches[i];
+        cuda_world world = r->world; /* a kernel may change its copy */
+        void *arguments[] = {&world};
+        const int failed = launch(r->function, r->grid, r->block, r->shared, arguments);
+        if (failed) return failed;
+    }
+    return 0;
+}
+
+API(cuGraphExecDestroy, (handle executable)) {
+    CALLED;
+    give_back(executable);
+    return 0;
 }
 
 /* ---- libnvrtc: takes any program and gives a name for it */

@@ -237,6 +237,74 @@ static void a_step_allocates_nothing_and_is_one_launch(void **state) {
     made_free(t);
 }
 
+/* ---- launches recorded */
+
+/* n rows of a prompt, which are launched stage by stage. */
+static weir_status chunk(backend *b, int n, weir_error *err) {
+    batch_row rows[8];
+    for (int i = 0; i < n; i++) {
+        rows[i] =
+            (batch_row){.token = 1 + i, .pos = (uint64_t)i, .p = (uint32_t)i, .recent = i + 1};
+    }
+    const batch_group group = {.n = n};
+    const int wanted = n - 1;
+    const batch all = {
+        .rows = rows, .groups = &group, .wanted = &wanted, .n = n, .n_groups = 1, .n_wanted = 1};
+    return b->api->step(b, &all, err);
+}
+
+static void a_shape_that_comes_again_is_recorded_and_replayed_to_the_bit(void **state) {
+    (void)state;
+    need_fake();
+    made *t = made_new(&SHAPE, 8, 2);
+    backend *b;
+    char reason[BACKEND_REASON];
+    float launched[72];
+    assert_int_equal(open_named(&b, t, "cuda", WEIR_F16, NULL, reason, NULL), WEIR_OK);
+    const int recorded = fake.calls("cuStreamBeginCapture_v2");
+    const int replayed = fake.calls("cuGraphLaunch");
+    for (int n = 5; n <= 8; n++) assert_int_equal(chunk(b, n, NULL), WEIR_OK);
+    memcpy(launched, b->api->logits(b, 0), sizeof launched);
+    assert_int_equal(fake.calls("cuStreamBeginCapture_v2"), recorded);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(chunk(b, 7 + i % 2, NULL), WEIR_OK);
+        if (i % 2) assert_memory_equal(launched, b->api->logits(b, 0), sizeof launched);
+    }
+    assert_int_equal(fake.calls("cuStreamBeginCapture_v2"), recorded + 2);
+    assert_int_equal(fake.calls("cuGraphLaunch"), replayed + 6);
+    b->api->close(b);
+    assert_int_equal(fake.allocated(), 0);
+    made_free(t);
+}
+
+static void a_recording_that_fails_is_reported_and_nothing_leaks(void **state) {
+    (void)state;
+    need_fake();
+    static const struct {
+        const char *name;
+        int in;
+    } cases[] = {{"cuStreamBeginCapture_v2", 1},
+                 {"cuLaunchKernelEx", 3},
+                 {"cuStreamEndCapture", 1},
+                 {"cuGraphInstantiateWithFlags", 1},
+                 {"cuGraphLaunch", 1}};
+    made *t = made_new(&SHAPE, 8, 2);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        backend *b;
+        char reason[BACKEND_REASON];
+        weir_error err = {0};
+        assert_int_equal(open_named(&b, t, "cuda", WEIR_F16, NULL, reason, NULL), WEIR_OK);
+        assert_int_equal(chunk(b, 6, NULL), WEIR_OK);
+        fake.fail_at(cases[i].name, cases[i].in, 1);
+        assert_int_equal(chunk(b, 6, &err), WEIR_ERR_DEVICE);
+        assert_true(err.message[0]);
+        assert_int_equal(chunk(b, 6, NULL), WEIR_OK); /* the stream records no more */
+        b->api->close(b);
+        assert_int_equal(fake.allocated(), 0);
+    }
+    made_free(t);
+}
+
 /* ---- the cache of compiled kernels */
 
 static void kernels_are_compiled_once_and_a_damaged_file_is_made_again(void **state) {
@@ -348,6 +416,8 @@ int main(void) {
         cmocka_unit_test(every_call_that_fails_is_reported_and_nothing_leaks),
         cmocka_unit_test(a_lost_context_fails_every_later_step_at_once),
         cmocka_unit_test(a_step_allocates_nothing_and_is_one_launch),
+        cmocka_unit_test(a_shape_that_comes_again_is_recorded_and_replayed_to_the_bit),
+        cmocka_unit_test(a_recording_that_fails_is_reported_and_nothing_leaks),
         cmocka_unit_test(kernels_are_compiled_once_and_a_damaged_file_is_made_again),
         cmocka_unit_test(yardsticks_borrow_memory_and_give_it_back),
         cmocka_unit_test(rows_come_out_as_they_went_in_and_equal_those_of_the_cpu),

@@ -218,6 +218,7 @@ static void close(backend *b) {
     if (driver && c->device.context) {
         driver->set_current(c->device.context);
         if (c->device.stream) driver->synchronize(c->device.stream);
+        cuda_forget_graphs(c);
         if (c->module) driver->module_close(c->module);
         for (int i = 0; i < CUDA_TURNS; i++) {
             if (c->done[i]) driver->event_close(c->done[i]);

@@ -5,12 +5,12 @@
  *   build.c     kernels into an engine file              engine_file.c    and out of it
  *   upload.c    weights to the device                    store.c    rows out, in and into the pins
  *   cuda.c      opening and closing                      step.c     one step
- *   draw.c      tokens drawn on the device               measure.c  the yardsticks of bench
- *   kernels/    what runs there
+ *   graph.c     its launches, recorded                   draw.c     tokens drawn on the device
+ *   measure.c   the yardsticks of bench                  kernels/   what runs there
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
  * one launches it stage by stage, products by `prepare` and `wide`, attention by `attend_tiles` or
- * `attend_parts`.  Levels (cuda-LEVEL) for tests and comparison:
+ * `attend_parts`, as one graph.  Levels (cuda-LEVEL) for tests and comparison:
  *
  *   ops     stage by stage always: the readable twin of the whole step
  *   plain   the same with products weight by weight
@@ -26,8 +26,15 @@ enum {
     CUDA_THREADS = 256 /* of a block of walk */,
     CUDA_TURNS = 2,
     CUDA_STAGINGS = 2,
-    CUDA_STAGING_BYTES = 32 << 20
+    CUDA_STAGING_BYTES = 32 << 20,
+    CUDA_GRAPHS = 8
 };
+
+typedef struct cuda_graph { /* the launches of steps of one shape; graph.c */
+    cuda_world world;       /* their argument, but for what each of them sets itself */
+    cuda_handle launches;   /* NULL: not recorded */
+    uint64_t used;          /* when last; 0: never */
+} cuda_graph;
 
 typedef struct cuda {
     backend base;
@@ -48,6 +55,8 @@ typedef struct cuda {
     size_t tokens_at, logits_at, host_bytes;
     cuda_handle done[CUDA_TURNS]; /* events: a step has ended */
     int turn, n_wanted;           /* of the last step */
+    cuda_graph graphs[CUDA_GRAPHS];
+    uint64_t n_replays; /* steps that asked for a graph */
     size_t staging_bytes;
     char *staging[CUDA_STAGINGS];      /* pinned; of weights, then of rows of the store */
     cuda_handle staged[CUDA_STAGINGS]; /* events: the copy out of it is done */
@@ -83,10 +92,15 @@ weir_status cuda_launch_draws(cuda *c, cuda_world *w, weir_error *err);
 weir_status cuda_drawn(backend *b, int back, int32_t *tokens, int n, weir_error *err);
 int *cuda_tokens(const cuda *c, int turn); /* [max_wanted] */
 
-/* step.c */
+/* step.c; run_stages launches an uploaded step stage by stage. */
+weir_status cuda_run_stages(cuda *c, const batch *b, cuda_world *w, weir_error *err);
 weir_status cuda_fetch(backend *b, int i, weir_error *err);
 weir_status cuda_step(backend *b, const batch *rows, weir_error *err);
 const float *cuda_logits(const backend *b, int i);
+
+/* graph.c: the same as a graph, once its shape has come again. */
+weir_status cuda_replay(cuda *c, const batch *b, cuda_world *w, weir_error *err);
+void cuda_forget_graphs(cuda *c);
 
 /* measure.c */
 weir_status cuda_measure_rates(backend *b, weir_rates *out, weir_error *err);

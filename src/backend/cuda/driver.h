@@ -70,6 +70,13 @@ typedef struct cuda_launch_shape {
     X(set_attribute, "cuFuncSetAttribute", (cuda_handle function, int attribute, int value))      \
     X(launch, "cuLaunchKernelEx",                                                                 \
       (const cuda_launch_shape *shape, cuda_handle function, void **arguments, void **extra))     \
+    X(record_begin, "cuStreamBeginCapture_v2", (cuda_handle stream, int mode))                    \
+    X(record_end, "cuStreamEndCapture", (cuda_handle stream, cuda_handle * out))                  \
+    X(recording_close, "cuGraphDestroy", (cuda_handle recording))                                 \
+    X(graph_open, "cuGraphInstantiateWithFlags",                                                  \
+      (cuda_handle * out, cuda_handle recording, unsigned long long flags))                       \
+    X(graph_launch, "cuGraphLaunch", (cuda_handle graph, cuda_handle stream))                     \
+    X(graph_close, "cuGraphExecDestroy", (cuda_handle graph))                                     \
     X(launch_together, "cuLaunchCooperativeKernel",                                               \
       (cuda_handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,     \
        unsigned bz, unsigned shared, cuda_handle stream, void **arguments))

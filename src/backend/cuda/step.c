@@ -185,11 +185,16 @@ static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
     return is_many ? multiply(c, w, i, rows, err) : walk(c, w, i, i + 1, err);
 }
 
-static weir_status run_stages(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
+weir_status cuda_run_stages(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
     const int n_stages = c->layout.n_stages;
-    if (b->n <= CUDA_TOKENS && !c->by_stage) return walk(c, w, 0, n_stages, err);
     for (int i = 0; i < n_stages; i++) WEIR_TRY(walk_stage(c, w, i, err));
-    return WEIR_OK;
+    return b->draws ? cuda_launch_draws(c, w, err) : WEIR_OK;
+}
+
+static weir_status run(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
+    if (b->n > CUDA_TOKENS || c->by_stage) return cuda_replay(c, b, w, err);
+    WEIR_TRY(walk(c, w, 0, c->layout.n_stages, err));
+    return b->draws ? cuda_launch_draws(c, w, err) : WEIR_OK;
 }
 
 /* Logits of wanted rows [first, first + n) to the host. */
@@ -221,8 +226,7 @@ weir_status cuda_step(backend *base, const batch *b, weir_error *err) {
     memcpy(&w, &c->layout.world, sizeof w);
     c->n_wanted = b->n_wanted;
     WEIR_TRY(upload_step(c, b, &w, err));
-    WEIR_TRY(run_stages(c, b, &w, err));
-    if (b->draws) WEIR_TRY(cuda_launch_draws(c, &w, err));
+    WEIR_TRY(run(c, b, &w, err));
     WEIR_TRY(CUDA_CALL(&c->device, event_record, err, c->done[c->turn], c->device.stream));
     return b->draws || b->n_wanted == 0 ? WEIR_OK : read_logits(c, 0, b->n_wanted, err);
 }
