@@ -67,7 +67,7 @@ weir_status cuda_load(cuda *c, cuda_handle *out, const char *name, int shared_by
 }
 
 static weir_status load_wide(cuda *c, weir_error *err) {
-    WEIR_TRY(cuda_load(c, &c->prepare, "prepare", c->layout.wide[0].prepare_bytes, err));
+    WEIR_TRY(cuda_load(c, &c->prepare, "prepare", 0, err));
     for (int i = 0; i < CUDA_WIDTHS; i++) {
         const cuda_wide *p = &c->layout.wide[i];
         char name[16];

@@ -312,11 +312,6 @@ static int wide_slot(const cuda_layout *l) {
     return most;
 }
 
-int cuda_prepare_bytes(const cuda_matrix *m) {
-    const int depth = m->n_blocks * m->block_span, span = CUDA_WIDE_SPAN(m->format);
-    return ((depth + span - 1) / span * span + 32) * (int)sizeof(float);
-}
-
 /* Four stages of inputs where they fit beside rings of two slots; what is left goes to the rings.
  * More stages, where they are small, were up to 16 % slower. */
 static void arrange_wide(cuda_layout *l, const cuda_device *device) {
@@ -338,7 +333,6 @@ static void arrange_wide(cuda_layout *l, const cuda_device *device) {
         w->slots = w->n_stages * stage;
         w->gates = w->slots + w->n_slots * ring;
         w->bytes = w->gates + GATES;
-        w->prepare_bytes = (int)(l->wide_depth + 32) * (int)sizeof(float);
     }
 }
 

@@ -62,7 +62,5 @@ typedef struct cuda_layout {
 weir_status cuda_layout_make(cuda_layout *out, const plan *p, const kv_shape *kv,
                              const cuda_device *device, const backend_options *o, int n_threads,
                              cuda_address base, weir_error *err);
-/* Shared memory of `prepare` for inputs of a matrix: a row of whole chunks, and 32 floats. */
-int cuda_prepare_bytes(const cuda_matrix *m);
 
 void cuda_layout_clear(cuda_layout *l); /* accepts an all-zero one */

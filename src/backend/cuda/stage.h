@@ -117,8 +117,8 @@ typedef struct cuda_stage {
     int layer;
     float scale, bound;
     int store_next; /* the next stage is CUDA_STORE, which is left out when rows are alone */
-    int folded;     /* `walk` has left act(gate) * up where gate is meant to be: product of a gated
-                       matrix, and who reads it */
+    int folded;     /* act(gate) * up is left where gate is meant to be: product of a gated matrix,
+                       and who reads it */
 } cuda_stage;
 
 typedef struct cuda_draw { /* how the token behind a wanted row is chosen: a batch_draw */
@@ -162,13 +162,13 @@ typedef struct cuda_shared {
 
 /* A block of wide.cu: in its shared memory stages of inputs from 0, then these. */
 typedef struct cuda_wide {
-    int tokens;        /* of a tile                                                       */
-    int n_stages;      /* of inputs, tokens * 128 bytes each                              */
-    int slots;         /* [multipliers][n_slots][slot_bytes]: weights                       */
-    int gates;         /* [2][n_stages], then [multipliers][n_slots] mbarriers              */
-    int bytes;         /* 0: tiles of so many tokens do not fit                           */
-    int prepare_bytes; /* shared memory of `prepare`: a row as floats, then 32 for sums   */
+    int tokens;   /* of a tile                                                       */
+    int n_stages; /* of inputs, tokens * 128 bytes each                              */
+    int slots;    /* [multipliers][n_slots][slot_bytes]: weights                       */
+    int gates;    /* [2][n_stages], then [multipliers][n_slots] mbarriers              */
+    int bytes;    /* 0: tiles of so many tokens do not fit                           */
     int n_slots, slot_bytes;
+    int unused;
 } cuda_wide;
 
 typedef struct cuda_look {      /* attention of many rows; attend_many.cuh */
@@ -186,7 +186,7 @@ typedef struct cuda_world { /* the argument of every kernel */
     int first, last;        /* this launch runs stages [first, last) */
     int n, n_wanted;
     int alone;           /* every row is the only one of its slot: attend stores it */
-    int folds;           /* all products are of `walk`: stages that are folded do so */
+    int folds;           /* stages that are folded do so: not the readable way */
     int plain;           /* products the readable way */
     int pass;            /* tokens of a pass of products */
     cuda_address rows;   /* [n] cuda_row */
@@ -211,11 +211,12 @@ typedef struct cuda_world { /* the argument of every kernel */
 
     cuda_look look;
 
-    /* A product of many tokens; wide.cuh draws the image. */
+    /* A product of many tokens; prepare.cuh draws the image. */
     cuda_wide wide;
     cuda_address image;
-    cuda_address scales; /* [n] float, of outputs */
-    cuda_address parts;  /* [blocks][2][multipliers][16][tokens] float: sums of parts of tiles */
+    cuda_address image_out; /* where act(gate) * up is left as the next product's; 0: nowhere */
+    cuda_address scales;    /* [n] float, of outputs */
+    cuda_address parts;     /* [blocks][2][multipliers][16][tokens] float: sums of parts of tiles */
     cuda_address tile_tickets; /* [blocks][multipliers] */
 
     cuda_address times; /* [n_stages + 1] clock of block 0 when a stage begins, then of each block

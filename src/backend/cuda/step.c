@@ -15,6 +15,7 @@
 enum {
     BLOCKS_OF_A_GRID = 16, /* on a multiprocessor: those that end first take the next */
     PREPARERS = 4,         /* blocks of `prepare` on a multiprocessor, at most */
+    PREPARE_BYTES = 128,   /* of shared memory: a float for each warp */
     EARLY_ATTRIBUTE = 6    /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
 };
 
@@ -92,7 +93,7 @@ static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_erro
     w->n_wanted = b->n_wanted;
     w->alone = is_alone(b);
     w->plain = c->plain;
-    w->folds = b->n <= CUDA_TOKENS && !c->plain;
+    w->folds = !c->plain;
     w->pass = w->shared.pass;
     deal_tiles(b, w, rows);
     w->wanted = l->step + at;
@@ -140,18 +141,37 @@ static int choose_width(const cuda_layout *l, int rows) {
     return i > 0 && rows > tokens && rows <= tokens + tokens / 2 ? i - 1 : i;
 }
 
+static bool is_wide(const cuda *c, const cuda_world *w, const cuda_stage *s) {
+    const int rows = s->out.selected ? w->n_wanted : w->n;
+    return s->kind == NN_PROJECT && rows > CUDA_TOKENS && !w->plain &&
+           s->matrix.format != CUDA_F32 && c->layout.wide[0].bytes > 0;
+}
+
+/* Stage i is a product that leaves act(gate) * up as the image that the next one multiplies, where
+ * its result would be. */
+static bool leaves_image(const cuda *c, const cuda_world *w, int i) {
+    const cuda_stage *s = &c->layout.stages[i], *next = s + 1;
+    return i >= 0 && i + 1 < c->layout.n_stages && w->folds && s->folded && s->matrix.gated &&
+           next->folded && next->in.at == s->out.at && is_wide(c, w, s) && is_wide(c, w, next) &&
+           s->matrix.format == CUDA_BF16 && next->matrix.format == CUDA_BF16 &&
+           next->matrix.cols % CUDA_WIDE_SPAN(CUDA_BF16) == 0;
+}
+
 /* A product of many tokens: its inputs, then the product. */
 static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error *err) {
     const int width = choose_width(&c->layout, rows);
+    const bool is_made = leaves_image(c, w, i - 1);
     void *arguments[] = {w};
     w->first = i;
     w->last = i + 1;
     w->wide = c->layout.wide[width];
+    w->image = is_made ? c->layout.stages[i].in.at : c->layout.world.image;
+    w->image_out = leaves_image(c, w, i) ? c->layout.stages[i].out.at : 0;
     assert(w->image && w->wide.tokens > 0);
-    w->wide.prepare_bytes = cuda_prepare_bytes(&c->layout.stages[i].matrix);
-    const int each = MIN_OF(PREPARERS, c->device.shared_bytes / w->wide.prepare_bytes);
-    WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, each * c->device.n_blocks), c->n_threads,
-                         w->wide.prepare_bytes, arguments, err));
+    if (!is_made) {
+        WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, PREPARERS * c->device.n_blocks),
+                             c->n_threads, PREPARE_BYTES, arguments, err));
+    }
     return cuda_launch(c, c->wide[width], c->device.n_blocks, c->layout.wide_threads, w->wide.bytes,
                        arguments, err);
 }
@@ -178,11 +198,9 @@ static weir_status attend(cuda *c, cuda_world *w, int i, weir_error *err) {
 static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
     const cuda_stage *s = &c->layout.stages[i];
     const int rows = s->out.selected ? w->n_wanted : w->n;
-    const bool is_many = s->kind == NN_PROJECT && rows > CUDA_TOKENS && !w->plain &&
-                         s->matrix.format != CUDA_F32 && c->layout.wide[0].bytes > 0;
     if (s->kind == CUDA_STORE && w->alone) return WEIR_OK;
     if (s->kind == NN_ATTEND && w->look.tile_rows) return attend(c, w, i, err);
-    return is_many ? multiply(c, w, i, rows, err) : walk(c, w, i, i + 1, err);
+    return is_wide(c, w, s) ? multiply(c, w, i, rows, err) : walk(c, w, i, i + 1, err);
 }
 
 weir_status cuda_run_stages(cuda *c, const batch *b, cuda_world *w, weir_error *err) {

@@ -15,6 +15,7 @@
 
 #include "project.cuh"
 
+#include "prepare.cuh"
 #include "wide.cuh"
 
 KERNEL prepare(PARAM cuda_world world) {

@@ -9,12 +9,7 @@
  *     warp 7  |            in shared memory, for all warps, which the warp behind them copies
  *             +---------------------------+
  *
- * Inputs come from `prepare`, 16 bits each, as the image that the wide instruction reads:
- *
- *   image [tiles of tokens][depth / 64][tokens][128 bytes]    parts of 16 bytes swizzled, k of each
- *                                                             16 in the order of weights.cuh
- *
- * F16: v times the row's power of two (input.cuh); BF16: v.  Levels become f16 in registers:
+ * Inputs come as the image that prepare.cuh draws, 16 bits each.  Levels become f16 in registers:
  * level * d + low, rounded once.  So products of 16 bits are as good as their types: 1e-3.
  *
  * As many tiles as fill whole rounds of blocks are made by one block each.  The rest, chunks laid
@@ -87,8 +82,12 @@ DEVICE course course_begin(const cuda_world *w, const cuda_stage *s, int tokens)
     c.n_chunks = (m->n_blocks * m->block_span + span - 1) / span;
     c.n_tiles = (m->n_tiles + consumers - 1) / consumers * token_tiles(w, s, tokens);
     c.n_whole = c.n_tiles / N_BLOCKS * N_BLOCKS;
-    /* a round that is nearly full is not worth cutting */
-    if (c.n_tiles - c.n_whole > N_BLOCKS - N_BLOCKS / 8) c.n_whole = c.n_tiles;
+    /* a round that is nearly full is not worth cutting: sums of parts of 256 tokens take as long as
+     * 10 chunks (H100) */
+    const long long idle = (long long)(c.n_whole + N_BLOCKS - c.n_tiles) * c.n_chunks;
+    if (c.n_tiles > c.n_whole && idle < (long long)N_BLOCKS * (2 + tokens / 32)) {
+        c.n_whole = c.n_tiles;
+    }
     const long long rest = (long long)(c.n_tiles - c.n_whole) * c.n_chunks;
     c.n_blocks = rest < N_BLOCKS ? (int)rest : N_BLOCKS;
     if (BLOCK < c.n_whole) {
@@ -285,35 +284,72 @@ DEVICE void load_weights(u32 a[4][4], int format, const char *chunk, int n, int 
 
 /* ---- sums of a tile to outputs */
 
-/* Bias, residual, and the row's scale back; what is loaded is loaded many at a time. */
+/* act(gate) * up of a warp's 8 features as their part of the next product's input, of BF16
+ * (prepare.cuh draws the image).  Lanes swap values until each has 8 bytes of one token. */
+DEVICE void put_image(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
+                      int first, int tokens, const float bias[2]) {
+    const int left = rows_of(w, &s->out) - first, depth = s->matrix.gated, feature = tile * 8;
+    const bool is_odd = LANE / 4 % 2, is_high = LANE / 16;
+    char *stage = (char *)w->image_out +
+                  ((u64)first * (u64)depth + (u64)(feature / 64) * (u64)(tokens * 64)) * 2;
+    const int part = feature % 64 / 16 * 2 + LANE / 8 % 2;
+    if (tile >= s->matrix.n_tiles) return;
+    UNROLL for (int j = 0; j < tokens / 8; j += 2) {
+        u32 words[2];
+        UNROLL for (int i = 0; i < 2; i++) { /* two features of one token */
+            const float *x = all + 4 * (j + i);
+            const float a = act_of(s->act, x[0] + bias[0]) * (x[2] + bias[1]);
+            const float b = act_of(s->act, x[1] + bias[0]) * (x[3] + bias[1]);
+            const float other = shuffle_xor(is_odd ? a : b, 4);
+            words[i] = is_odd ? bf16_of_floats(other, b) : bf16_of_floats(a, other);
+        }
+        const u32 other = bits_of_float(shuffle_xor(float_of_bits(words[is_high ? 0 : 1]), 16));
+        const u32 pair[2] = {is_high ? other : words[0], is_high ? words[1] : other};
+        const int t = (j + is_high) * 8 + LANE % 4 * 2 + is_odd;
+        if (t < left) store_8(stage + t * 128 + (part ^ t % 8) * 16 + feature % 16, pair);
+    }
+}
+
+/* Bias, residual, the row's scale back, and act(gate) * up where that is meant; what is loaded is
+ * loaded many at a time. */
 DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
                      int first, int tokens) {
+    enum { MOST = 8 }; /* groups of 8 tokens at a time */
     const int left = rows_of(w, &s->out) - first, packed = tile * CUDA_TILE + LANE / 4;
     const int row[2] = {CUDA_ROW_OF(s->matrix.gated, packed),
                         CUDA_ROW_OF(s->matrix.gated, packed + 8)};
-    const int n = tokens / 8 < 4 ? tokens / 8 : 4; /* groups of 8 tokens at a time */
+    const bool is_folded = s->folded && s->matrix.gated && w->folds;
+    const bool is_scaled = FORMAT_OF(&s->matrix) != CUDA_BF16;
+    const int most = is_scaled ? MOST / 2 : MOST, n = tokens / 8 < most ? tokens / 8 : most;
     const bool is_in[2] = {packed < s->matrix.rows, packed + 8 < s->matrix.rows};
     float bias[2] = {0, 0};
     UNROLL for (int i = 0; i < 2; i++) {
         if (s->matrix.bias && is_in[i]) bias[i] = ((const float *)s->matrix.bias)[row[i]];
     }
-    UNROLL for (int j = 0; j < tokens / 8; j += 4) {
-        float residual[16], scale[8];
+    if (w->image_out) {
+        put_image(w, s, all, tile, first, tokens, bias);
+        return;
+    }
+    UNROLL for (int j = 0; j < tokens / 8; j += most) {
+        float residual[4 * MOST], scale[2 * MOST], gate[2];
         UNROLL for (int i = 0; i < 4 * n; i++) {
             const int t = (j + i / 4) * 8 + LANE % 4 * 2 + i % 2, r = i % 4 / 2;
             residual[i] = 0;
             if (r == 0) scale[i / 4 * 2 + i % 2] = 1;
             if (t >= left) continue;
-            if (r == 0) scale[i / 4 * 2 + i % 2] = load_float((const float *)w->scales + first + t);
+            if (r == 0 && is_scaled) {
+                scale[i / 4 * 2 + i % 2] = load_float((const float *)w->scales + first + t);
+            }
             if (s->residual.at && is_in[r]) {
                 residual[i] = load_float(row_of(&s->residual, first + t) + row[r]);
             }
         }
         UNROLL for (int i = 0; i < 4 * n; i++) {
             const int t = (j + i / 4) * 8 + LANE % 4 * 2 + i % 2, r = i % 4 / 2;
-            if (t >= left || !is_in[r]) continue;
-            row_of(&s->out, first + t)[row[r]] =
-                all[4 * j + i] * scale[i / 4 * 2 + i % 2] + bias[r] + residual[i];
+            const float x = all[4 * j + i] * scale[i / 4 * 2 + i % 2] + bias[r] + residual[i];
+            if (is_folded && r == 0) gate[i % 2] = act_of(s->act, x);
+            if (t >= left || !is_in[r] || (is_folded && r == 0)) continue;
+            row_of(&s->out, first + t)[row[is_folded ? 0 : r]] = is_folded ? gate[i % 2] * x : x;
         }
     }
 }
@@ -442,51 +478,5 @@ DEVICE void multiply_wide(const cuda_world *w, int tokens) {
         if (c.end - c.chunk < c.n_chunks && !sum_parts(w, &c, all, tokens)) continue;
         put_tile(w, s, all, c.tile / columns * N_MULTIPLIERS + WARP, c.tile % columns * tokens,
                  tokens);
-    }
-}
-
-/* ---- inputs: the launch before */
-
-/* Row r of the image from its values as floats in shared memory. */
-DEVICE void put_image(const cuda_world *w, const float *values, int r, int depth, float factor,
-                      bool is_bf16) {
-    const int tokens = w->wide.tokens, t = r % tokens;
-    char *tile = (char *)w->image + (u64)(r / tokens) * (u64)depth * (u64)tokens * 2;
-    for (int k16 = THREAD; k16 < depth / 16; k16 += N_THREADS) {
-        char *row = tile + ((u64)(k16 / 4) * (u64)tokens + (u64)t) * 128;
-        u32 parts[2][4];
-        UNROLL for (int c = 0; c < 4; c++) {
-            UNROLL for (int i = 0; i < 2; i++) {
-                const float *v = values + k16 * 16 + c * 4 + i * 2;
-                const float x = v[0] * factor, y = v[1] * factor;
-                parts[i][c] = is_bf16 ? bf16_of_float(x) | bf16_of_float(y) << 16
-                                      : f16_of_float(x) | f16_of_float(y) << 16;
-            }
-        }
-        UNROLL for (int i = 0; i < 2; i++) {
-            store_16(row + ((k16 % 4 * 2 + i) ^ (t % 8)) * 16, parts[i]);
-        }
-    }
-}
-
-/* Inputs of all tokens, a block a token. */
-DEVICE void prepare_wide(const cuda_world *w) {
-    const cuda_stage *s = stage_at(w, w->first);
-    const cuda_matrix *m = &s->matrix;
-    const int n = rows_of(w, &s->out), format = FORMAT_OF(m), span = CUDA_WIDE_SPAN(format);
-    const int halves = format == CUDA_BF16 ? CUDA_BF16 : CUDA_F16;
-    const int depth = (m->n_blocks * m->block_span + span - 1) / span * span;
-    float *scratch = (float *)(shared_bytes + w->wide.prepare_bytes) - 32;
-    launch_next();
-    launch_wait();
-    for (int r = BLOCK; r < n; r += N_BLOCKS) {
-        input_place to;
-        to.words = (u32 *)shared_bytes;
-        to.squares = (float *)0;
-        to.scale = (float *)w->scales + r;
-        to.stride = 1;
-        block_sync();
-        const float factor = gather_normed(s, halves, r, &to, depth / 4, scratch, false);
-        put_image(w, (const float *)shared_bytes, r, depth, factor, format == CUDA_BF16);
     }
 }
