@@ -94,6 +94,15 @@ DEVICE float shuffle_from(float x, int lane) {
     return other;
 }
 
+DEVICE int shuffle_int(int x, int lane) {
+    u32 *all = emulator_now->exchange;
+    all[LANE * 8] = (u32)x;
+    emulator_meet_warp();
+    const int other = (int)all[lane * 8];
+    emulator_meet_warp();
+    return other;
+}
+
 DEVICE void launch_wait(void) {}
 DEVICE void launch_next(void) {}
 
@@ -415,9 +424,16 @@ DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
 /* ---- the wide matrix instruction, a warp at a time, when it is started */
 
 #define WIDE_COPIERS 1
+#define HAS_WIDE     1
 
-DEVICE void wide_take_registers(void) {}
-DEVICE void wide_give_registers(void) {}
+DEVICE void wide_take_registers(int n) {
+    (void)n;
+}
+
+DEVICE void wide_give_registers(int n) {
+    (void)n;
+}
+
 DEVICE void wide_begin(void) {}
 DEVICE void wide_end(void) {}
 
@@ -456,6 +472,70 @@ DEVICE void wide_multiply(float *c, int tokens, const u32 a[4], const char *stag
     emulator_meet_warp();
 }
 
+DEVICE void wide_meet(void) {
+    emulator_meet_warp();
+}
+
+DEVICE void wide_see(void) {}
+DEVICE void wide_turn_open(void) {}
+DEVICE void wide_turn_wait(void) {}
+DEVICE void wide_turn_pass(void) {}
+
+/* Of a matrix of `rows` rows of 64, and of those behind it. */
+DEVICE float wide_number(const char *p, int rows, int row, int column, bool is_bf16) {
+    const u32 half = wide_half(p + column / 64 * rows * 128, row, column % 64);
+    return is_bf16 ? float_of_bf16(half) : float_of_f16(half);
+}
+
+DEVICE void wide_scores(float *c, int keys, const char *queries, const char *k, int step,
+                        bool is_first, bool is_bf16) {
+    const char *group = queries - WARP % 4 * 2048;
+    if ((group - shared_bytes) % 1024 || (k - shared_bytes) % 1024) {
+        emulator_fail("a matrix is not aligned to 1024 bytes");
+    }
+    emulator_meet_warp();
+    float a[2][16];
+    for (int i = 0; i < 32; i++) {
+        const int line = WARP % 4 * 16 + LANE / 4 + i / 16 * 8;
+        a[i / 16][i % 16] = wide_number(group, 64, line, 16 * step + i % 16, is_bf16);
+    }
+    for (int i = 0; i < keys / 4; i++) {
+        float *to = c + i / 2 * 4 + i % 2, sums[2] = {0, 0};
+        for (int d = 0; d < 16; d++) {
+            const int key = i / 2 * 8 + LANE % 4 * 2 + i % 2;
+            const float b = wide_number(k, keys, key, 16 * step + d, is_bf16);
+            sums[0] += a[0][d] * b, sums[1] += a[1][d] * b;
+        }
+        to[0] = (is_first ? 0 : to[0]) + sums[0];
+        to[2] = (is_first ? 0 : to[2]) + sums[1];
+    }
+    emulator_meet_warp();
+}
+
+DEVICE void wide_values(float *c, int dim, const u32 a[4], const char *values, int keys, int step,
+                        bool is_bf16) {
+    u32 *all = emulator_now->exchange;
+    if ((values - shared_bytes) % 1024) emulator_fail("a matrix is not aligned to 1024 bytes");
+    memcpy(all + LANE * 8, a, 16);
+    emulator_meet_warp();
+    float weights[2][16];
+    for (int i = 0; i < 32; i++) {
+        const int row = LANE / 4 + i / 16 * 8, k = i % 16;
+        const u32 word = all[(row % 8 * 4 + k % 8 / 2) * 8 + k / 8 * 2 + row / 8];
+        const u32 half = word >> (k % 2 * 16) & 0xffff;
+        weights[i / 16][k] = is_bf16 ? float_of_bf16(half) : float_of_f16(half);
+    }
+    for (int i = 0; i < dim / 4; i++) {
+        float *to = c + i / 2 * 4 + i % 2;
+        for (int k = 0; k < 16; k++) {
+            const int d = i / 2 * 8 + LANE % 4 * 2 + i % 2;
+            const float b = wide_number(values, keys, 16 * step + k, d, is_bf16);
+            to[0] += weights[0][k] * b, to[2] += weights[1][k] * b;
+        }
+    }
+    emulator_meet_warp();
+}
+
 /* ---- gates that warps pass together: arrivals still awaited, arrivals of a round, rounds */
 
 #define COPY_ARRIVALS 1
@@ -465,14 +545,23 @@ DEVICE void gate_open_for(u64 *gate, int arrivals) {
     emulator_meet_warp();
 }
 
-DEVICE void gate_arrive(u64 *gate) {
-    emulator_meet_warp();
-    if (LANE != 0) return;
+DEVICE void gate_arrive_one(u64 *gate) {
     if ((*gate & 0xffff) > 1) {
         --*gate;
     } else {
         *gate = (*gate >> 32 << 32) + ((u64)1 << 32) + (*gate >> 16 & 0xffff) * 0x10001;
     }
+}
+
+DEVICE void gate_arrive(u64 *gate) {
+    emulator_meet_warp();
+    if (LANE == 0) gate_arrive_one(gate);
+}
+
+DEVICE void copies_arrive(u64 *gate) {
+    copies_commit();
+    copies_wait(0);
+    gate_arrive_one(gate);
 }
 
 DEVICE void gate_pass(u64 *gate, unsigned round) {

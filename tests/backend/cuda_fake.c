@@ -22,7 +22,7 @@
 typedef unsigned long long address;
 typedef void *handle;
 
-enum { N_BLOCKS_HERE = 2, THREADS_HERE = 96, SHARED_HERE = 96 << 10, MAX_COUNTERS = 64 };
+enum { N_BLOCKS_HERE = 2, THREADS_HERE = 96, SHARED_HERE = 160 << 10, MAX_COUNTERS = 64 };
 
 typedef struct counter {
     char name[48];

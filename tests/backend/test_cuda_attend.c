@@ -21,9 +21,9 @@
 
 enum { MAX_SLOTS = 6, MAX_ROWS = 160 };
 
-/* Tiles round queries and weights to f16 (11 bits) once, parts and bf16 have both as hi + lo; a
- * store of 16 bits rounds a key the other way now and then. */
-static const double CLOSE = 3e-3, CLOSE_BF16 = 4e-3;
+/* Tiles round queries and weights to the 16 bits of the store once, 11 or 8 of them significant;
+ * parts have both as hi + lo; a store of 16 bits rounds a key the other way now and then. */
+static const double CLOSE = 3e-3, CLOSE_BF16 = 1.2e-2;
 
 /* TWINS: features turn in neighbouring pairs.  TURNS: rows see fewer pins and recent keys than they
  * could, each others. */
@@ -141,7 +141,7 @@ static void check_all(const rig *all, size_t n) {
     for (size_t i = 0; i < n; i++) check(&all[i]);
 }
 
-enum { F16 = WEIR_F16, BF16 = WEIR_BF16 };
+enum { F16 = WEIR_F16, BF16 = WEIR_BF16, INT8 = WEIR_INT8, FP8 = WEIR_FP8 };
 #define FAR (1ull << 40)
 
 /* name, heads, K/V heads, features, store, pins, window, sessions, chunk, prompt, end, start */
@@ -157,6 +157,10 @@ static void chunks_of_a_prompt_give_the_reference(void **state) {
         {"6 heads on 2, other sessions", 6, 2,  48, F16,   4,   30, 3,  21,   63,   63, 7, NONE},
         {"8 heads on 1, heads of 128",   8, 1, 128, F16,   4,   20, 1,  15,   30,   30, 7, NONE},
         {"bf16",                         2, 1,  80, BF16,  4,   70, 1,  30,  120,  120, 7, NONE},
+        {"int8, 37 pins",                2, 1,  64, INT8, 37,   90, 1,  40,  120,  120, 7, NONE},
+        {"fp8",                          2, 2,  80, FP8,   4,   40, 1,  25,   75,   75, 7, NONE},
+        {"heads of 256",                 2, 1, 256, F16,   4,   40, 1,  25,   50,   50, 7, NONE},
+        {"int8, heads of 192",           4, 2, 192, INT8,  4,   20, 1,  15,   30,   30, 7, NONE},
         {"ALiBi",                        4, 2,  16, F16,   4,   70, 1,  40,  120,  120, 7, ALIBI},
         {"interleaved",                  4, 2,  16, F16,   4,   40, 1,  40,   80,   80, 7, TWINS},
         {"rows that see less",           2, 1,  16, F16,   9,  100, 1, 100,  300,  300, 7, TURNS},

@@ -11,7 +11,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { ALIGN = 256, RECORD_BYTES = 8 << 20, MIN_SLOTS = 2, GOOD_SLOTS = 5, MAX_SLOTS = 16 };
+enum {
+    ALIGN = 256,
+    RECORD_BYTES = 8 << 20,
+    MIN_SLOTS = 2,
+    GOOD_SLOTS = 5,
+    MAX_SLOTS = 16,
+    WIDE_THREADS = 384
+};
 
 _Static_assert((int)CUDA_KV_F32 == (int)WEIR_F32 && (int)CUDA_KV_F16 == (int)WEIR_F16 &&
                    (int)CUDA_KV_BF16 == (int)WEIR_BF16 && (int)CUDA_KV_INT8 == (int)WEIR_INT8 &&
@@ -312,14 +319,18 @@ static int wide_slot(const cuda_layout *l) {
     return most;
 }
 
+/* Warps of a block of wide.cu and attend_tiles that copy; as machine.cuh has it. */
+static int copiers_of(const cuda_device *device) {
+    return device->most_threads >= WIDE_THREADS ? 4 : 1;
+}
+
 /* Four stages of inputs where they fit beside rings of two slots; what is left goes to the rings.
  * More stages, where they are small, were up to 16 % slower. */
 static void arrange_wide(cuda_layout *l, const cuda_device *device) {
-    enum { THREADS = 384, MIN_STAGES = 2, MAX_STAGES = 4, GATES = 2048, MOST_TOKENS = 128 };
+    enum { MIN_STAGES = 2, MAX_STAGES = 4, GATES = 2048, MOST_TOKENS = 128 };
     const int bytes = device->shared_bytes - GATES, slot = wide_slot(l);
-    const int copiers = device->most_threads >= THREADS ? 4 : 1; /* as machine.cuh has it */
-    l->wide_threads = MIN_OF(THREADS, device->most_threads / 32 * 32);
-    const int warps = l->wide_threads / 32 - copiers;
+    l->wide_threads = MIN_OF(WIDE_THREADS, device->most_threads / 32 * 32);
+    const int warps = l->wide_threads / 32 - copiers_of(device);
     for (int i = 0; i < CUDA_WIDTHS && slot > 0 && l->plan->max_rows > CUDA_TOKENS; i++) {
         cuda_wide *w = &l->wide[i];
         const int stage = (16 << i) * 128, ring = warps * slot;
@@ -397,27 +408,38 @@ static void choose_splits(cuda_layout *l, const kv_shape *kv, int n_blocks) {
     w->max_splits = (MAX_OF(kv->pins, kv->ring) + w->split - 1) / w->split;
 }
 
-/* Shared memory of attention of many rows: tiles of rows have a block of a multiprocessor, parts of
- * a row half of one. */
-static void arrange_look(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
-    enum { TILE_SLOTS = 4, PART_SLOTS = 6, MIN_KEYS = 512, PART_WARPS = 4, RESERVED = 1024 };
+/* Shared memory of attention of rows of a slot: queries, as many slots as fit, gates. */
+static void arrange_tiles(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
+    enum { TILE_SLOTS = 8, GATES = 16 * TILE_SLOTS };
+    cuda_world *w = &l->world;
+    cuda_look *look = &w->look;
+    const int hd = w->head_dim, share = w->n_heads / w->n_kv_heads, dim = CUDA_TILE_DIM(hd);
+    const int warps = l->wide_threads / 32 - copiers_of(device), groups = (warps + 3) / 4;
+    assert(warps > 0 && groups > 0);
+    const int slot = CUDA_TILE_KEYS(hd, device->major == 9) * dim * 2;
+    if (kv->type == WEIR_F32 || hd % 16 || hd > 256 || share > CUDA_LINES * warps) return;
+    look->tile_at = 2 * groups * CUDA_GROUP_LINES * dim * 2;
+    const int left = device->shared_bytes - look->tile_at - GATES;
+    look->tile_slots = MIN_OF(TILE_SLOTS, left / (2 * slot) * 2);
+    look->tile_bytes = look->tile_at + look->tile_slots * slot + GATES;
+    if (look->tile_slots < 2) return;
+    look->tile_rows = CUDA_LINES * warps / share;
+    assert(look->tile_at % 1024 == 0 && slot % 1024 == 0); /* swizzled by address */
+    assert(look->tile_rows > 0 && look->tile_bytes <= device->shared_bytes);
+}
+
+/* Shared memory of attention of rows alone: half of a multiprocessor's. */
+static void arrange_parts(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
+    enum { PART_SLOTS = 6, MIN_KEYS = 512, PART_WARPS = 4, RESERVED = 1024 };
     cuda_world *w = &l->world;
     cuda_look *look = &w->look;
     const int hd = w->head_dim, share = w->n_heads / w->n_kv_heads, stride = 2 * hd + 16;
-    const int halves = kv->type == WEIR_BF16 ? 2 : 1;
     const bool is_16 = kv->type == WEIR_F16 || kv->type == WEIR_BF16;
-    assert(w->n_heads % w->n_kv_heads == 0 && w->split > 0);
-    if (!is_16 || hd % 16 || hd > CUDA_MANY_DIM || l->plan->max_rows <= CUDA_TOKENS) return;
-    const int rows = CUDA_LINES * l->n_warps / share;
-    int queries = 2 * halves * (rows * share + 1) * stride, slot = 2 * CUDA_TILE_KEYS * stride;
-    look->tile_slots = MIN_OF(TILE_SLOTS, (device->shared_bytes - queries) / slot);
-    look->tile_bytes = queries + look->tile_slots * slot;
-    if (look->tile_slots < MIN_SLOTS) return;
-    look->tile_rows = rows;
-    if (share > CUDA_LINES) return;
+    assert(look->tile_rows > 0 && look->part_warps == 0);
+    if (!is_16 || hd % 16 || hd > CUDA_MANY_DIM || share > CUDA_LINES) return;
     look->part_warps = MIN_OF(PART_WARPS, l->n_warps);
-    queries = 2 * 2 * (share + 1) * stride + 16;
-    slot = 2 * CUDA_PART_KEYS * stride * look->part_warps;
+    const int queries = 2 * 2 * (share + 1) * stride + 16;
+    const int slot = 2 * CUDA_PART_KEYS * stride * look->part_warps;
     const int bytes = device->shared_bytes / 2 - RESERVED - queries;
     look->part_slots = MAX_OF(3, MIN_OF(PART_SLOTS, bytes / slot));
     look->part_bytes = queries + look->part_slots * slot;
@@ -425,6 +447,13 @@ static void arrange_look(cuda_layout *l, const kv_shape *kv, const cuda_device *
     look->max_parts = (w->max_splits + look->splits - 1) / look->splits;
     assert(look->max_parts > 0 && look->part_slots >= 3);
     if (look->part_bytes > device->shared_bytes) look->part_warps = 0;
+}
+
+static void arrange_look(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
+    assert(l->world.n_heads % l->world.n_kv_heads == 0 && l->world.split > 0);
+    if (l->plan->max_rows <= CUDA_TOKENS) return;
+    arrange_tiles(l, kv, device);
+    if (l->world.look.tile_rows) arrange_parts(l, kv, device);
 }
 
 static void place_look(cuda_layout *l, const kv_shape *kv) {

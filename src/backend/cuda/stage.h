@@ -36,7 +36,8 @@ enum {
     CUDA_DECK = 4096, /* candidates that a block keeps in its shared memory              */
     CUDA_DRAW_BYTES = 80 << 10, /* shared memory of a block that draws                     */
     CUDA_LINES = 16,            /* query heads of rows that a warp looks with (attend_many.cuh) */
-    CUDA_TILE_KEYS = 64,        /* keys that the rows of a slot look at together                */
+    CUDA_GROUP_LINES = 64,      /* of the warps that look together (attend_tiles.cuh)            */
+    CUDA_TILE_MOST_KEYS = 128,  /* keys that they look at together, at most                     */
     CUDA_PART_KEYS = 16,        /* keys that a warp looks at with a row alone in its slot        */
     CUDA_MANY_DIM = 128,        /* features of a head there at most                             */
     CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
@@ -60,6 +61,10 @@ typedef enum cuda_format {
 
 /* k of a chunk of weights of wide.cuh. */
 #define CUDA_WIDE_SPAN(format) ((format) == CUDA_F16 || (format) == CUDA_BF16 ? 128 : 256)
+
+/* Features of a head and zeros, and keys of a tile, of attend_tiles.cuh. */
+#define CUDA_TILE_DIM(hd)           ((hd) <= 64 ? 64 : (hd) <= 128 ? 128 : 256)
+#define CUDA_TILE_KEYS(hd, is_wide) ((hd) > 128 ? 32 : (is_wide) ? 128 : 64)
 
 /* Stages that are no operation of the graph. */
 enum { CUDA_PHASES = NN_N_OPS, CUDA_STORE };
@@ -171,12 +176,12 @@ typedef struct cuda_wide {
     int unused;
 } cuda_wide;
 
-typedef struct cuda_look {      /* attention of many rows; attend_many.cuh */
-    cuda_address partials;      /* [rows alone][n_kv_heads][max_parts][share][head_dim + 2] float */
-    cuda_address tickets;       /* [rows alone][n_kv_heads] */
-    int tiles;                  /* of this step */
-    int tile_rows;              /* of a tile at most; 0: these kernels are not for this model */
-    int tile_slots, tile_bytes; /* of shared memory */
+typedef struct cuda_look { /* attention of many rows; attend_many.cuh */
+    cuda_address partials; /* [rows alone][n_kv_heads][max_parts][share][head_dim + 2] float */
+    cuda_address tickets;  /* [rows alone][n_kv_heads] */
+    int tiles;             /* of this step */
+    int tile_rows;         /* of a tile at most; 0: these kernels are not for this model */
+    int tile_at, tile_slots, tile_bytes;    /* of shared memory: where slots begin, slots */
     int part_warps, part_slots, part_bytes; /* part_warps 0: not for so many heads */
     int splits, max_parts;                  /* splits of a part; parts of a row */
 } cuda_look;

@@ -190,8 +190,9 @@ static weir_status attend(cuda *c, cuda_world *w, int i, weir_error *err) {
         return cuda_launch(c, c->attend_parts, MIN_OF(units, most), 32 * look->part_warps,
                            look->part_bytes, arguments, err);
     }
-    return cuda_launch(c, c->attend_tiles, MIN_OF(units, most), c->n_threads, look->tile_bytes,
-                       arguments, err);
+    assert(look->tiles > 0 && look->tile_bytes > 0);
+    return cuda_launch(c, c->attend_tiles, MIN_OF(units, c->device.n_blocks),
+                       c->layout.wide_threads, look->tile_bytes, arguments, err);
 }
 
 /* One stage by itself. */

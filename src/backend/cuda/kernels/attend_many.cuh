@@ -36,7 +36,6 @@ typedef struct lines {
     float sum[2 * LINE_STEPS][4]; /* of weighted values; as C */
     float most[2], total[2];      /* total: of this lane's keys */
     int from[2], to[2];           /* keys of the run that the line sees */
-    int first, last;              /* that any line of the warp sees */
     float slope[2], distance[2];  /* ALiBi: of key 0 */
 } lines;
 
@@ -133,31 +132,6 @@ DEVICE void take_lines(const cuda_world *w, const line_set *set, const char *fro
     }
 }
 
-/* What lines [line, line + 16) see of a run of a tile: the pins, or positions from `base` on. */
-DEVICE void take_view(const cuda_world *w, const line_set *set, int line, bool is_pin, u64 base,
-                      lines *l) {
-    float first = -3.0e38f, last = -3.0e38f;
-    UNROLL for (int half = 0; half < 2; half++) {
-        const int i = line + LANE / 4 + 8 * half;
-        l->from[half] = -0x40000000; /* a line that is none may see all: it is not kept */
-        l->to[half] = 0x40000000;
-        l->slope[half] = l->distance[half] = 0;
-        if (i >= set->n) continue;
-        const line_place place = line_at(w, set, i);
-        const cuda_row *row = (const cuda_row *)w->rows + place.r;
-        const int seen = is_pin ? row->pins : row->recent;
-        l->to[half] = is_pin || !seen ? seen : (int)(row->pos - base) + 1;
-        l->from[half] = l->to[half] - seen;
-        l->distance[half] = (float)(is_pin ? row->p : l->to[half] - 1);
-        if (w->alibi) l->slope[half] = ((const float *)w->alibi)[place.head] * LOG2_E;
-        if (seen == 0) continue;
-        first = fmaxf(first, -(float)l->from[half]);
-        last = fmaxf(last, (float)l->to[half]);
-    }
-    l->first = (int)-warp_max(fmaxf(first, -2.0e9f));
-    l->last = (int)warp_max(fmaxf(last, -2.0e9f));
-}
-
 /* ---- keys */
 
 /* Starts copies of keys [at, at + keys) of a run and their values; threads of `step` share them. */
@@ -223,7 +197,7 @@ DEVICE void look_at_slot(const cuda_world *w, lines *l, const char *slot, int ke
     const int hd = WEIR_HEAD_DIM(w), stride = key_stride(w);
     const char *k = slot + (LANE / 16 * 8 + LANE % 8) * stride + LANE / 8 % 2 * 16;
     const char *v = slot + (keys + LANE % 16) * stride + LANE / 16 * 16;
-    float score[CUDA_TILE_KEYS / 8][4];
+    float score[CUDA_PART_KEYS / 8][4];
     UNROLL for (int j = 0; j < keys / 2; j++) score[j / 4][j % 4] = 0;
     UNROLL for (int step = 0; step < LINE_STEPS; step++) {
         if (16 * step >= hd) continue;
@@ -266,99 +240,6 @@ DEVICE void close_lines(lines *l) {
     UNROLL for (int half = 0; half < 2; half++) {
         l->total[half] += shuffle_xor(l->total[half], 1);
         l->total[half] += shuffle_xor(l->total[half], 2);
-    }
-}
-
-/* ---- rows of one slot */
-
-typedef struct tile_keys { /* that the rows of a tile see */
-    key_run pins, recent;
-    u64 base; /* position of the oldest recent key */
-} tile_keys;
-
-DEVICE tile_keys keys_of_tile(const cuda_world *w, const cuda_stage *s, const line_set *set) {
-    const cuda_row *rows = (const cuda_row *)w->rows + set->first;
-    const cuda_row *newest = rows + set->rows - 1;
-    float pins = 0, recent = 0;
-    for (int i = LANE; i < set->rows; i += 32) {
-        const int behind = (int)(newest->pos - rows[i].pos) + rows[i].recent;
-        pins = fmaxf(pins, (float)rows[i].pins);
-        if (rows[i].recent > 0) recent = fmaxf(recent, (float)behind);
-    }
-    tile_keys out;
-    UNROLL for (int is_pin = 0; is_pin < 2; is_pin++) {
-        key_run *run = is_pin ? &out.pins : &out.recent;
-        run->keys = store_of(w, rows->slot, s->layer, is_pin, 0, set->kv_head);
-        run->values = store_of(w, rows->slot, s->layer, is_pin, 1, set->kv_head);
-        run->n = (int)warp_max(is_pin ? pins : recent);
-        run->wrap = is_pin ? 0x7fffffff : w->ring;
-        run->at = is_pin ? 0 : newest->at - (run->n - 1);
-        if (run->at < 0) run->at += w->ring;
-    }
-    out.base = newest->pos - (u64)(out.recent.n - 1);
-    return out;
-}
-
-DEVICE void put_lines(const cuda_world *w, const cuda_stage *s, const line_set *set, int line,
-                      lines *l) {
-    const int hd = WEIR_HEAD_DIM(w);
-    close_lines(l);
-    UNROLL for (int half = 0; half < 2; half++) {
-        const int i = line + LANE / 4 + 8 * half;
-        if (i >= set->n) continue;
-        const line_place place = line_at(w, set, i);
-        char *y = (char *)(row_of(&s->out, place.r) + place.head * hd + LANE % 4 * 2);
-        const float share = 1 / l->total[half];
-        UNROLL for (int j = 0; j < 2 * LINE_STEPS; j++) {
-            if (8 * j >= hd) continue;
-            const u32 two[2] = {bits_of_float(l->sum[j][2 * half] * share),
-                                bits_of_float(l->sum[j][2 * half + 1] * share)};
-            store_8(y + 32 * j, two);
-        }
-    }
-}
-
-DEVICE void attend_tile(const cuda_world *w, const cuda_stage *s, const line_set *set, int parts) {
-    enum { KEYS_OF_A_TILE = CUDA_TILE_KEYS };
-    const int slot_bytes = 2 * KEYS_OF_A_TILE * key_stride(w), ahead = w->look.tile_slots - 1;
-    char *queries = shared_bytes + w->look.tile_slots * slot_bytes;
-    const tile_keys keys = keys_of_tile(w, s, set);
-    const int n_pins = (keys.pins.n + KEYS_OF_A_TILE - 1) / KEYS_OF_A_TILE;
-    const int n = n_pins + (keys.recent.n + KEYS_OF_A_TILE - 1) / KEYS_OF_A_TILE;
-    lines l;
-    open_lines(&l);
-    for (int i = -ahead; i < n; i++) {
-        const int next = i + ahead;
-        if (i == 0) load_lines(w, s, set, queries, parts);
-        if (i >= 0) copies_wait(ahead - 1);
-        block_sync(); /* tile i is there for all, and no one looks at the one before */
-        if (next < n) {
-            const bool is_pin = next < n_pins;
-            start_keys(w, is_pin ? &keys.pins : &keys.recent,
-                       (is_pin ? next : next - n_pins) * KEYS_OF_A_TILE, KEYS_OF_A_TILE,
-                       shared_bytes + next % (ahead + 1) * slot_bytes, THREAD, N_THREADS);
-        }
-        copies_commit();
-        if (i < 0) continue;
-        if (i == 0 || i == n_pins) {
-            take_lines(w, set, queries, WARP * CUDA_LINES, i < n_pins, &l, parts);
-            take_view(w, set, WARP * CUDA_LINES, i < n_pins, keys.base, &l);
-        }
-        const int at = (i < n_pins ? i : i - n_pins) * KEYS_OF_A_TILE;
-        if (at >= l.last || at + KEYS_OF_A_TILE <= l.first) continue;
-        look_at_slot(w, &l, shared_bytes + i % (ahead + 1) * slot_bytes, KEYS_OF_A_TILE, at, parts);
-    }
-    put_lines(w, s, set, WARP * CUDA_LINES, &l);
-}
-
-DEVICE void attend_all_tiles(const cuda_world *w, const cuda_stage *s) {
-    const int share = w->n_heads / w->n_kv_heads, tiles = w->look.tiles;
-    for (int unit = BLOCK; unit < tiles * w->n_kv_heads; unit += N_BLOCKS) {
-        const cuda_row *tile = (const cuda_row *)w->rows + unit % tiles;
-        const line_set set = {tile->tile_first, tile->tile_rows, unit / tiles,
-                              tile->tile_rows * share};
-        block_sync(); /* shared memory is free */
-        attend_tile(w, s, &set, is_bf16(w) ? 2 : 1);
     }
 }
 

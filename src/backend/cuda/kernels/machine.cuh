@@ -55,6 +55,10 @@ DEVICE float shuffle_from(float x, int lane) {
     return __shfl_sync(0xffffffffu, x, lane);
 }
 
+DEVICE int shuffle_int(int x, int lane) {
+    return __shfl_sync(0xffffffffu, x, lane);
+}
+
 /* ---- launches: this one may begin before the one before it has ended (sm_90) */
 
 /* Waits for all that earlier launches did; every thread, before it reads or writes any of that. */
@@ -484,13 +488,18 @@ DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/* Registers go from the warps that copy to those that multiply: 2 * 232 + 40 = 3 * 168. */
-DEVICE void wide_take_registers(void) {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    #define HAS_WIDE 1
+
+/* Registers go from the warps that copy to those that multiply, which have n then, 208 or 232:
+ * 2 * 232 + 40 = 3 * 168. */
+DEVICE void wide_take_registers(int n) {
+    if (n == 232) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    if (n == 208) asm volatile("setmaxnreg.inc.sync.aligned.u32 208;");
 }
 
-DEVICE void wide_give_registers(void) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+DEVICE void wide_give_registers(int n) {
+    if (n == 232) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    if (n == 208) asm volatile("setmaxnreg.dec.sync.aligned.u32 88;");
 }
 
     #define WIDE_SUMS_8(i)                                                          \
@@ -570,9 +579,11 @@ DEVICE void wide_settle(float *c, int tokens) {
 
 #else
 
-DEVICE void wide_take_registers(void) {}
+    #define HAS_WIDE 0
 
-DEVICE void wide_give_registers(void) {}
+DEVICE void wide_take_registers(int n) {}
+
+DEVICE void wide_give_registers(int n) {}
 
 DEVICE void wide_begin(void) {}
 
@@ -642,6 +653,12 @@ DEVICE void gate_pass(u64 *gate, unsigned round) {
     }
 }
 
+/* The gate has an arrival of every thread, once its small copies so far are there. */
+DEVICE void copies_arrive(u64 *gate) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(gate))
+                 : "memory");
+}
+
 #if __CUDA_ARCH__ >= 900
 
     #define COPY_ARRIVALS 1 /* of a copy through a gate */
@@ -661,8 +678,7 @@ DEVICE void copy_through(void *to, const void *from, int bytes, u64 *gate) {
             "l"((const char *)from + i)
             : "memory");
     }
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(gate))
-                 : "memory");
+    copies_arrive(gate);
 }
 
 #endif

@@ -460,12 +460,12 @@ DEVICE void multiply_wide(const cuda_world *w, int tokens) {
     block_sync();
     launch_next();
     if (WARP >= N_MULTIPLIERS) {
-        wide_give_registers();
+        wide_give_registers(232);
         launch_wait();
         if (is_copier) copy_inputs(w, s, tokens);
         return;
     }
-    wide_take_registers();
+    wide_take_registers(232);
     wide_ring weights;
     stage_queue q = {full, empty, 0, -1, 0};
     float all[128];

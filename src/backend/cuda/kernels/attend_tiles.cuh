@@ -1,0 +1,489 @@
+/* attend_tiles.cuh - attention of consecutive rows of a slot, at the speed of the tensor cores.
+ *
+ *   block:  two groups of 64 lines of one K/V head; a line is a query head of a row
+ *           line = row * share + head of the share
+ *
+ *     copiers    K 0 | V 0 | K 1 | V 1 | ...      into slots of shared memory, as 16 bits
+ *     group 0    scores 0   scores 1, sums 0     scores 2, sums 1     ...   matrix instructions
+ *                    weights 0     weights 1            weights 2           meanwhile
+ *     group 1         scores 0   scores 1, sums 0     scores 2, sums 1 ...
+ *
+ * The keys that any row of the block sees are looked at once: the pins by queries rotated at p,
+ * then positions (pos - recent, pos] by queries rotated at pos.  Keys that
+ * not all lines see are masked for each line.
+ *
+ *   queries [2][groups][dim / 64][64 lines][128 bytes]     matrices as machine.cuh draws them;
+ *   slot    [dim / 64][keys][128 bytes]                    dim: features of a head and zeros
+ *
+ * Queries times log2(e) and weights are rounded to the 16 bits of the store (f16 where that has 8,
+ * which are multiplied by their scales on the way).  Sums fade only when a maximum has grown by
+ * more than MOST_GROWTH octaves, so a weight is 2^8 at most.
+ *
+ * Moves: keys and values of a tile's rows once, from the second-level cache mostly.
+ * Test: tests/backend/test_cuda_attend.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#define N_LOOKERS (N_WARPS - WIDE_COPIERS)
+
+enum { GROUP_LINES = CUDA_GROUP_LINES, COPIER_ROWS = 8 /* that a copier converts at a time */ };
+#define MOST_GROWTH 8.0f
+
+DEVICE int tile_dim(const cuda_world *w) {
+    return CUDA_TILE_DIM(WEIR_HEAD_DIM(w));
+}
+
+DEVICE int tile_keys(const cuda_world *w) {
+    return CUDA_TILE_KEYS(WEIR_HEAD_DIM(w), HAS_WIDE);
+}
+
+typedef struct tile_run { /* the pins, or the recent keys, that rows of a tile see */
+    int keys, n;          /* n tiles */
+} tile_run;
+
+DEVICE tile_run run_of_tile(const cuda_world *w, const line_set *set, bool is_pin) {
+    const cuda_row *rows = (const cuda_row *)w->rows + set->first;
+    const u64 newest = rows[set->rows - 1].pos;
+    float seen = 0;
+    for (int i = LANE; i < set->rows; i += 32) {
+        const int behind = (int)(newest - rows[i].pos) + rows[i].recent;
+        seen = fmaxf(seen, (float)(is_pin ? rows[i].pins : rows[i].recent > 0 ? behind : 0));
+    }
+    tile_run out;
+    out.keys = (int)warp_max(seen);
+    out.n = (out.keys + tile_keys(w) - 1) / tile_keys(w);
+    return out;
+}
+
+/* Position of the oldest recent key. */
+DEVICE u64 base_of_tile(const cuda_world *w, const line_set *set, const tile_run *recent) {
+    const cuda_row *newest = (const cuda_row *)w->rows + set->first + set->rows - 1;
+    return newest->pos - (u64)(recent->keys - 1);
+}
+
+/* ---- slots: keys in even ones, values in odd ones */
+
+typedef struct slot_queue {
+    char *slots;
+    u64 *full, *empty;
+    int n, bytes;
+} slot_queue;
+
+typedef struct slot_place { /* the next of all, of the even or of the odd slots */
+    int at;
+    unsigned round;
+} slot_place;
+
+DEVICE slot_queue slots_of_tile(const cuda_world *w) {
+    slot_queue q;
+    q.n = w->look.tile_slots;
+    q.bytes = tile_keys(w) * tile_dim(w) * 2;
+    q.slots = shared_bytes + w->look.tile_at;
+    q.full = (u64 *)(q.slots + q.n * q.bytes);
+    q.empty = q.full + q.n;
+    return q;
+}
+
+DEVICE const char *slot_read(const slot_queue *q, const slot_place *p) {
+    gate_pass(q->full + p->at, p->round);
+    wide_see();
+    return q->slots + p->at * q->bytes;
+}
+
+DEVICE void slot_done(const slot_queue *q, slot_place *p) {
+    gate_arrive(q->empty + p->at);
+    p->at += 2;
+    if (p->at >= q->n) p->at -= q->n, p->round++;
+}
+
+/* ---- the warps that copy */
+
+/* 8 levels to f16, times their scale; a 256th first, since a scale may be too small for an f16. */
+DEVICE void halves_of_levels(u32 out[4], const u32 levels[2], int type, float scale) {
+    const u32 d = f16_of_float(256 * scale), both = d | d << 16, down = 0x1c001c00u; /* 2^-8 */
+    UNROLL for (int i = 0; i < 4; i++) {
+        const u32 word = levels[i / 2];
+        const u32 two = type == CUDA_KV_INT8 ? f16_of_bytes(word ^ 0x80808080u, i % 2, 128)
+                                             : f16_of_e4m3(word >> i % 2 * 16 & 0xffff);
+        out[i] = f16_scaled(f16_scaled(two, down, 0), both, 0);
+    }
+}
+
+typedef struct copied_rows { /* of the store: `left` from `at` on, then zeros */
+    store_rows from;
+    int at, wrap, left;
+} copied_rows;
+
+/* A copier has the same 8 features of every `step`-th row. */
+typedef struct copier {
+    int part, first, step;
+} copier;
+
+DEVICE copier copier_of(const cuda_world *w) {
+    const int parts = tile_dim(w) / 8, thread = THREAD - 32 * N_LOOKERS;
+    copier c;
+    c.part = thread % parts;
+    c.first = thread / parts;
+    c.step = 32 * WIDE_COPIERS / parts;
+    return c;
+}
+
+DEVICE int row_copied(const copied_rows *r, int i) {
+    return r->at + i < r->wrap ? r->at + i : r->at + i - r->wrap;
+}
+
+/* Where features of row i go in a slot. */
+DEVICE char *place_copied(const cuda_world *w, const copier *c, char *slot, int i) {
+    return slot + (c->part / 8 * tile_keys(w) + i) * 128 + ((c->part ^ i) & 7) * 16;
+}
+
+DEVICE void copy_halves(const cuda_world *w, const copied_rows *r, char *slot) {
+    const int hd = WEIR_HEAD_DIM(w);
+    const copier c = copier_of(w);
+    UNROLL_8 for (int i = c.first; i < tile_keys(w); i += c.step) {
+        const bool is_there = i < r->left && 8 * c.part < hd;
+        const u64 at = (u64)row_copied(r, i) * (u64)(2 * hd) + (u64)(16 * c.part);
+        copy_16(place_copied(w, &c, slot, i), r->from.at + (is_there ? at : 0), is_there);
+    }
+}
+
+/* Up to COPIER_ROWS rows of a copier from row `first` on: loaded, and later put as halves. */
+DEVICE void load_levels(const cuda_world *w, const copied_rows *r, int first,
+                        u32 levels[COPIER_ROWS][2], float scales[COPIER_ROWS]) {
+    const int hd = WEIR_HEAD_DIM(w);
+    const copier c = copier_of(w);
+    UNROLL for (int k = 0; k < COPIER_ROWS; k++) {
+        const int i = first + c.first + k * c.step;
+        const bool is_there = i < r->left && 8 * c.part < hd && i < tile_keys(w);
+        const int row = is_there ? row_copied(r, i) : 0;
+        load_8(levels[k], r->from.at + row * hd + (is_there ? 8 * c.part : 0));
+        scales[k] = load_float(r->from.scales + row);
+        if (!is_there) levels[k][0] = levels[k][1] = 0;
+    }
+}
+
+DEVICE void put_levels(const cuda_world *w, int type, char *slot, int first,
+                       u32 levels[COPIER_ROWS][2], const float scales[COPIER_ROWS]) {
+    const copier c = copier_of(w);
+    UNROLL for (int k = 0; k < COPIER_ROWS; k++) {
+        const int i = first + c.first + k * c.step;
+        u32 halves[4];
+        halves_of_levels(halves, levels[k], type, scales[k]);
+        if (i < tile_keys(w)) store_16(place_copied(w, &c, slot, i), halves);
+    }
+}
+
+/* Fills the next slot; it may still be looked at. */
+DEVICE void copy_slot(const cuda_world *w, const slot_queue *q, slot_place *p,
+                      const copied_rows *r) {
+    char *slot = q->slots + p->at * q->bytes;
+    const bool is_scaled = store_is_scaled(r->from.type);
+    const int each = COPIER_ROWS * copier_of(w).step;
+    for (int first = 0; first < tile_keys(w); first += is_scaled ? each : tile_keys(w)) {
+        u32 levels[COPIER_ROWS][2];
+        float scales[COPIER_ROWS];
+        if (is_scaled) load_levels(w, r, first, levels, scales);
+        if (first == 0 && p->round > 0) gate_pass(q->empty + p->at, p->round - 1);
+        if (is_scaled) {
+            put_levels(w, r->from.type, slot, first, levels, scales);
+        } else {
+            copy_halves(w, r, slot);
+        }
+    }
+    if (is_scaled) wide_see(); /* else who looks does: here it would wait for the copies */
+    copies_arrive(q->full + p->at);
+    if (++p->at == q->n) p->at = 0, p->round++;
+}
+
+/* All tiles of a run, keys and values in turn. */
+DEVICE void copy_run(const cuda_world *w, const cuda_stage *s, const line_set *set, bool is_pin,
+                     const slot_queue *q, slot_place *p) {
+    const tile_run run = run_of_tile(w, set, is_pin);
+    const cuda_row *newest = (const cuda_row *)w->rows + set->first + set->rows - 1;
+    copied_rows r;
+    r.wrap = is_pin ? 0x7fffffff : w->ring;
+    r.at = is_pin ? 0 : newest->at - (run.keys - 1);
+    if (r.at < 0) r.at += w->ring;
+    r.left = run.keys;
+    for (int i = 0; i < run.n; i++) {
+        UNROLL for (int is_v = 0; is_v < 2; is_v++) {
+            r.from = store_of(w, newest->slot, s->layer, is_pin, is_v, set->kv_head);
+            copy_slot(w, q, p, &r);
+        }
+        r.left -= tile_keys(w);
+        r.at += tile_keys(w);
+        if (r.at >= r.wrap) r.at -= r.wrap;
+    }
+}
+
+/* ---- the warps that look: 16 lines each */
+
+/* What lines [line, line + 16) see of the pins, or of positions from `base` on. */
+DEVICE void take_view(const cuda_world *w, const line_set *set, int line, bool is_pin, u64 base,
+                      lines *l) {
+    UNROLL for (int half = 0; half < 2; half++) {
+        const int i = line + LANE / 4 + 8 * half;
+        l->from[half] = -0x40000000; /* a line that is none may see all: it is not kept */
+        l->to[half] = 0x40000000;
+        l->slope[half] = l->distance[half] = 0;
+        if (i >= set->n) continue;
+        const line_place place = line_at(w, set, i);
+        const cuda_row *row = (const cuda_row *)w->rows + place.r;
+        const int seen = is_pin ? row->pins : row->recent;
+        l->to[half] = is_pin || !seen ? seen : (int)(row->pos - base) + 1;
+        l->from[half] = l->to[half] - seen;
+        l->distance[half] = (float)(is_pin ? row->p : l->to[half] - 1);
+        if (w->alibi) l->slope[half] = ((const float *)w->alibi)[place.head] * LOG2_E;
+    }
+}
+
+/* Feature `at` of line `line` of a warp's queries. */
+DEVICE u16 *query_at(char *to, int line, int at) {
+    const int part = at / 8;
+    char *row = to + part / 8 * GROUP_LINES * 128 + line * 128;
+    return (u16 *)(row + ((part ^ line) & 7) * 16) + at % 8;
+}
+
+/* This warp's queries, rotated at pos and, `apart` bytes on, at p.  A lane turns pair i of each
+ * line; all of them are on their way at once, and nothing is loaded to find out where they are. */
+DEVICE void put_queries(const cuda_world *w, const cuda_stage *s, const line_set *set, int line,
+                        char *to, int apart) {
+    const int hd = WEIR_HEAD_DIM(w), pairs = w->pairs;
+    const float scale = s->scale * LOG2_E, *in = row_of(&s->in, 0);
+    const line_place mine = line_at(w, set, line + LANE < set->n ? line + LANE : 0);
+    const int query = mine.r * s->in.stride + mine.head * hd;
+    for (int i = LANE; i < tile_dim(w) / 2; i += 32) {
+        const bool is_in = i < hd / 2, turns = i < pairs, is_far = turns && !w->interleaved;
+        const int at[2] = {is_far ? i : 2 * i, is_far ? i + pairs : 2 * i + 1};
+        float q[CUDA_LINES][2], c[CUDA_LINES][2], d[CUDA_LINES][2];
+        UNROLL for (int k = 0; k < CUDA_LINES; k++) {
+            const float *from = in + shuffle_int(query, k);
+            const int phase = shuffle_int(mine.r, k) * pairs + (turns ? i : 0);
+            UNROLL for (int e = 0; e < 2; e++) {
+                q[k][e] = load_float(from + (is_in ? at[e] : 0));
+                c[k][e] = load_float((const float *)(e ? w->cos_pin : w->cos_pos) + phase);
+                d[k][e] = load_float((const float *)(e ? w->sin_pin : w->sin_pos) + phase);
+            }
+        }
+        UNROLL for (int k = 0; k < CUDA_LINES; k++) {
+            const float factor = is_in && line + k < set->n ? scale : 0;
+            const float x = q[k][0] * factor, y = q[k][1] * factor;
+            UNROLL for (int e = 0; e < 2; e++) {
+                const float cosine = turns ? c[k][e] : 1, sine = turns ? d[k][e] : 0;
+                const u32 two = pack_two(w, x * cosine - y * sine, y * cosine + x * sine);
+                *query_at(to + e * apart, k, at[0]) = (u16)two;
+                *query_at(to + e * apart, k, at[1]) = (u16)(two >> 16);
+            }
+        }
+    }
+}
+
+/* Scores of keys [at, at + keys) become weights; whether sums are to fade, by `fade`. */
+DEVICE bool weigh_tile(const cuda_world *w, lines *l, float *score, int keys, int at,
+                       float fade[2]) {
+    bool grew = false;
+    UNROLL for (int half = 0; half < 2; half++) {
+        const int from = l->from[half] - at, to = l->to[half] - at, mine = LANE % 4 * 2;
+        const float far = l->distance[half] - (float)at;
+        float *x = score + 2 * half, most[2] = {LEAST_SCORE, LEAST_SCORE}, total[2] = {0, 0};
+        if (w->alibi) {
+            UNROLL for (int j = 0; j < keys / 4; j++) {
+                const int key = j / 2 * 8 + mine + j % 2;
+                x[j / 2 * 4 + j % 2] -= l->slope[half] * (far - (float)key);
+            }
+        }
+        if (from > 0 || to < keys) {
+            UNROLL for (int j = 0; j < keys / 4; j++) {
+                const int key = j / 2 * 8 + mine + j % 2;
+                if (key < from || key >= to) x[j / 2 * 4 + j % 2] = NO_SCORE;
+            }
+        }
+        UNROLL for (int j = 0; j < keys / 4; j++) {
+            most[j % 2] = fmaxf(most[j % 2], x[j / 2 * 4 + j % 2]);
+        }
+        float now = fmaxf(most[0], most[1]);
+        now = fmaxf(now, shuffle_xor(now, 1));
+        now = fmaxf(now, shuffle_xor(now, 2));
+        const bool has_grown = now > l->most[half] + MOST_GROWTH;
+        if (!has_grown) now = l->most[half];
+        fade[half] = power_of_2(l->most[half] - now);
+        grew = grew || has_grown;
+        UNROLL for (int j = 0; j < keys / 4; j++) {
+            float *y = x + j / 2 * 4 + j % 2;
+            *y = power_of_2(*y - now);
+            total[j % 2] += *y;
+        }
+        l->most[half] = now;
+        l->total[half] = l->total[half] * fade[half] + (total[0] + total[1]);
+    }
+    return ballot(grew) != 0;
+}
+
+DEVICE void fade_sums(float *sum, int dim, const float fade[2]) {
+    UNROLL for (int j = 0; j < dim / 2; j++) sum[j] *= fade[j / 2 % 2];
+}
+
+DEVICE void pack_weights(const cuda_world *w, u32 packed[][4], const float *score, int keys) {
+    UNROLL for (int i = 0; i < keys / 4; i++) {
+        packed[i / 4][i % 4] = pack_two(w, score[2 * i], score[2 * i + 1]);
+    }
+}
+
+typedef struct tile_look { /* of a warp */
+    slot_place keys, values;
+    const char *queries; /* its first line, at pos; `apart` bytes on at p */
+    int apart;
+    int line; /* its first one */
+} tile_look;
+
+/* Scores of tile i, of which n_pins are of pins: as soon as its keys are there. */
+DEVICE void start_tile(const cuda_world *w, const slot_queue *q, const tile_look *t, float *score,
+                       bool is_pin) {
+    const char *k = slot_read(q, &t->keys);
+    wide_begin();
+    UNROLL for (int step = 0; step < tile_dim(w) / 16; step++) {
+        wide_scores(score, tile_keys(w), t->queries + (is_pin ? t->apart : 0), k, step, step == 0,
+                    is_bf16(w));
+    }
+    wide_end();
+}
+
+DEVICE void start_sums(const cuda_world *w, const slot_queue *q, const tile_look *t, float *sum,
+                       const u32 weights[][4]) {
+    const char *v = slot_read(q, &t->values);
+    wide_begin();
+    UNROLL for (int step = 0; step < tile_keys(w) / 16; step++) {
+        wide_values(sum, tile_dim(w), weights[step], v, tile_keys(w), step, is_bf16(w));
+    }
+    wide_end();
+}
+
+/* All tiles of keys: the scores of one are made while the one before is added up, and its weights
+ * while that goes on. */
+DEVICE void look_at_tiles(const cuda_world *w, const line_set *set, const slot_queue *q,
+                          tile_look *t, lines *l, float *sum) {
+    const int keys = tile_keys(w), n_pins = run_of_tile(w, set, true).n;
+    const tile_run recent = run_of_tile(w, set, false);
+    const int n = n_pins + recent.n;
+    float score[CUDA_TILE_MOST_KEYS / 2], fade[2];
+    u32 weights[CUDA_TILE_MOST_KEYS / 16][4];
+    take_view(w, set, t->line, n_pins > 0, base_of_tile(w, set, &recent), l);
+    start_tile(w, q, t, score, n_pins > 0);
+    wide_wait(0);
+    wide_settle(score, keys);
+    slot_done(q, &t->keys);
+    weigh_tile(w, l, score, keys, 0, fade);
+    pack_weights(w, weights, score, keys);
+    for (int i = 1; i < n; i++) {
+        if (i == n_pins) take_view(w, set, t->line, false, base_of_tile(w, set, &recent), l);
+        wide_turn_wait();
+        start_tile(w, q, t, score, i < n_pins);
+        start_sums(w, q, t, sum, weights);
+        wide_turn_pass();
+        wide_wait(1);
+        wide_settle(score, keys);
+        slot_done(q, &t->keys);
+        const bool fades =
+            weigh_tile(w, l, score, keys, (i < n_pins ? i : i - n_pins) * keys, fade);
+        if (fades) { /* a branch: else compilers put half of the weights behind the wait */
+            wide_wait(0);
+            wide_settle(sum, tile_dim(w));
+            fade_sums(sum, tile_dim(w), fade);
+        } else {
+            wide_wait(0);
+            wide_settle(sum, tile_dim(w));
+        }
+        slot_done(q, &t->values);
+        pack_weights(w, weights, score, keys);
+    }
+    start_sums(w, q, t, sum, weights);
+    wide_wait(0);
+    wide_settle(sum, tile_dim(w));
+    slot_done(q, &t->values);
+}
+
+DEVICE void put_lines(const cuda_world *w, const cuda_stage *s, const line_set *set, int line,
+                      lines *l, const float *sum) {
+    const int hd = WEIR_HEAD_DIM(w);
+    UNROLL for (int half = 0; half < 2; half++) {
+        l->total[half] += shuffle_xor(l->total[half], 1);
+        l->total[half] += shuffle_xor(l->total[half], 2);
+        const int i = line + LANE / 4 + 8 * half;
+        if (i >= set->n) continue;
+        const line_place place = line_at(w, set, i);
+        char *y = (char *)(row_of(&s->out, place.r) + place.head * hd + LANE % 4 * 2);
+        const float share = 1 / l->total[half];
+        UNROLL for (int j = 0; j < tile_dim(w) / 8; j++) {
+            if (8 * j >= hd) continue;
+            const u32 two[2] = {bits_of_float(sum[4 * j + 2 * half] * share),
+                                bits_of_float(sum[4 * j + 2 * half + 1] * share)};
+            store_8(y + 32 * j, two);
+        }
+    }
+}
+
+/* A warp's lines of a tile. */
+DEVICE void attend_lines(const cuda_world *w, const cuda_stage *s, const line_set *set,
+                         const slot_queue *q, tile_look *t) {
+    lines l;
+    float sum[CUDA_TILE_DIM(256) / 2];
+    wide_meet(); /* nobody looks with the queries before */
+    put_queries(w, s, set, t->line, (char *)t->queries, t->apart);
+    wide_meet();
+    UNROLL for (int half = 0; half < 2; half++) l.most[half] = LEAST_SCORE, l.total[half] = 0;
+    UNROLL for (int i = 0; i < tile_dim(w) / 2; i++) sum[i] = 0;
+    look_at_tiles(w, set, q, t, &l, sum);
+    put_lines(w, s, set, t->line, &l, sum);
+}
+
+DEVICE line_set lines_of_tile(const cuda_world *w, int unit) {
+    const cuda_row *tile = (const cuda_row *)w->rows + unit % w->look.tiles;
+    line_set out;
+    out.first = tile->tile_first;
+    out.rows = tile->tile_rows;
+    out.kv_head = unit / w->look.tiles;
+    out.n = out.rows * (w->n_heads / w->n_kv_heads);
+    return out;
+}
+
+DEVICE void copy_all_tiles(const cuda_world *w, const cuda_stage *s, const slot_queue *q) {
+    slot_place place = {0, 0};
+    for (int unit = BLOCK; unit < w->look.tiles * w->n_kv_heads; unit += N_BLOCKS) {
+        const line_set set = lines_of_tile(w, unit);
+        /* a loop, so that the code is there once */
+        for (int part = 0; part < 2; part++) copy_run(w, s, &set, !part, q, &place);
+    }
+}
+
+DEVICE void attend_all_tiles(const cuda_world *w, const cuda_stage *s) {
+    const slot_queue q = slots_of_tile(w);
+    const int group = GROUP_LINES * tile_dim(w) * 2, groups = (N_LOOKERS + 3) / 4;
+    const int n_registers = store_is_scaled(WEIR_KV_TYPE(w)) ? 208 : 232; /* of those that look */
+    for (int i = 0; WARP == N_LOOKERS && i < q.n; i++) {
+        gate_open_for(q.full + i, 32 * WIDE_COPIERS);
+        gate_open_for(q.empty + i, N_LOOKERS);
+    }
+    block_sync();
+    launch_next();
+    if (WARP >= N_LOOKERS) {
+        wide_give_registers(n_registers);
+        launch_wait();
+        copy_all_tiles(w, s, &q);
+        copies_wait(0);
+        return;
+    }
+    wide_take_registers(n_registers);
+    launch_wait();
+    wide_turn_open();
+    tile_look t;
+    t.keys.at = 0, t.values.at = 1;
+    t.keys.round = t.values.round = 0;
+    t.line = WARP * CUDA_LINES;
+    t.queries = shared_bytes + WARP / 4 * group + WARP % 4 * CUDA_LINES * 128;
+    t.apart = groups * group;
+    for (int unit = BLOCK; unit < w->look.tiles * w->n_kv_heads; unit += N_BLOCKS) {
+        const line_set set = lines_of_tile(w, unit);
+        attend_lines(w, s, &set, &q, &t);
+    }
+}
