@@ -6,8 +6,9 @@
 #                                            folder that has tests/test_cuda and tests/test_golden
 #
 # Back end cuda beside back end ref with the model MODEL (models/weir.gguf): logits, perplexity,
-# greedy text; sessions that go from the CPU to the GPU and back; the tests of the back end, and,
-# where compute-sanitizer is installed, some of them under it.  What is said: ok, FAILED or skipped.
+# greedy text; sessions that go from the CPU to the GPU and back; an engine file; the tests of the
+# back end, and, where compute-sanitizer is installed, some of them under it.  What is said: ok,
+# FAILED or skipped.
 # Back end cpu is no judge: it rounds activations to 8 or 16 bits; how far that takes it is said.
 #
 # SPDX-License-Identifier: MIT
@@ -152,6 +153,15 @@ for saved in cpu cuda; do
     done
     same "saved on $saved: ref and cuda continue alike" "$tmp/$saved.ref" "$tmp/$saved.cuda"
 done
+
+# ---- kernels compiled beforehand
+
+if "$weir" build "$model" -o "$tmp/engine" --quiet >"$tmp/which" 2>"$tmp/log.cuda"; then
+    continued cuda --engine "$tmp/engine" -p "Once upon a time" -n "$tokens" >"$tmp/engine.txt"
+    same "an engine file gives the same text" "$tmp/cuda.txt" "$tmp/engine.txt"
+else
+    verdict "weir build" 1 "$(log cuda)"
+fi
 
 # ---- the tests, and the tests under compute-sanitizer
 

@@ -14,22 +14,31 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ------------------------------------------------------------------ signals */
 
-static volatile sig_atomic_t caught;
+static volatile sig_atomic_t caught, caught_at; /* the signal; ms of the clock */
 static void (*volatile watcher)(void *user);
 static void *volatile watched;
 static int out_errno; /* of the first write to standard output that failed */
 
+/* timeout(1) sends its signal twice, to the process and to its group: what follows at once is the
+ * same one. */
 static void on_signal(int number) {
-    if (caught) { /* the first one was not enough */
+    enum { AT_ONCE = 250 }; /* ms */
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const int now = (int)(t.tv_sec % 1000000) * 1000 + (int)(t.tv_nsec / 1000000);
+    if (!caught) {
+        caught = number;
+        caught_at = now;
+        if (watcher) watcher(watched);
+    } else if (now - caught_at > AT_ONCE || now < caught_at) { /* the first one was not enough */
         signal(number, SIG_DFL);
         raise(number);
     }
-    caught = number;
-    if (watcher) watcher(watched);
 }
 
 void signal_watch(void (*call)(void *user), void *user) {

@@ -42,7 +42,7 @@ void complain(const char *command, const char *format, ...) WEIR_PRINTF(2, 3);
 /* ------------------------------------------------------------------ signals */
 
 /* The number of the signal that asked to end (INT, TERM, HUP), 0 while there is none.  A second
- * one, while the first was not cleared, kills at once. */
+ * one, a moment later and while the first was not cleared, kills at once. */
 int signal_caught(void);
 
 /* Waits a moment for input: 1 when read will not block, 0 when there is none yet (or the process

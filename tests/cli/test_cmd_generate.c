@@ -246,6 +246,8 @@ static ran endless(int number, const char *save) {
     struct stat st = {0};
     for (int i = 0; i < 3000 && (stat(out, &st) != 0 || st.st_size < 100); i++) usleep(10000);
     assert_true(st.st_size >= 100);
+    kill(child, number); /* twice, as timeout(1) does */
+    usleep(2000);
     kill(child, number);
     int status = 0;
     waitpid(child, &status, 0);

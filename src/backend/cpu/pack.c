@@ -103,17 +103,25 @@ static void pack_words(const void *const *rows, int n_rows, int n, char *panel) 
     }
 }
 
-static void pack_halves(const void *const *rows, int n_rows, int n, int per_lane, char *panel) {
+static void pack_halves(const void *const *rows, int n_rows, int n, char *panel) {
     enum { STRIP = 128 };
     for (int from = 0; from < n; from += STRIP) {
         const int to = MIN_OF(from + STRIP, n);
         for (int lane = 0; lane < n_rows; lane++) {
             const char *row = rows[lane];
             for (int k = from; k < to; k++) {
-                const int at = (k / per_lane * PACK_ROWS + lane) * per_lane + k % per_lane;
-                memcpy(panel + (size_t)at * 2, row + (size_t)k * 2, 2);
+                memcpy(panel + (size_t)(k * PACK_ROWS + lane) * 2, row + (size_t)k * 2, 2);
             }
         }
+    }
+}
+
+/* Two at a time; the last of an odd number is the first of its pair. */
+static void pack_pairs(const void *const *rows, int n_rows, int n, char *panel) {
+    pack_words(rows, n_rows, n / 2, panel);
+    for (int lane = 0; lane < n_rows && n % 2; lane++) {
+        const char *last = (const char *)rows[lane] + (size_t)(n - 1) * 2;
+        memcpy(panel + (size_t)(n / 2 * PACK_ROWS + lane) * 4, last, 2);
     }
 }
 
@@ -156,9 +164,9 @@ static void put_levels(bool is_nibbles, const uint8_t *levels, int lane, char *u
         for (int quad = 0; quad < G / 4; quad++) memcpy(units + quad * UNIT, levels + quad * 4, 4);
         return;
     }
-    for (int i = 0; i < G / 2; i++) {
-        units[i / 4 * UNIT + i % 4] = (char)(levels[i] | levels[i + G / 2] << 4);
-    }
+    uint8_t bytes[G / 2];
+    for (int i = 0; i < G / 2; i++) bytes[i] = (uint8_t)(levels[i] | levels[i + G / 2] << 4);
+    for (int quad = 0; quad < G / 8; quad++) memcpy(units + quad * UNIT, bytes + quad * 4, 4);
 }
 
 static void take_levels(bool is_nibbles, const char *units, int lane, uint8_t *levels) {
@@ -229,11 +237,13 @@ static void take_scales(const uint8_t *s, super *out) {
 
 static void take_super(tensor_type type, const uint8_t *p, super *out) {
     if (type == TENSOR_Q6_K) {
-        for (int i = 0; i < SUPER; i++) {
-            const int half = i / 128, k = i % 128 / 32, j = i % 32;
-            const int low = p[64 * half + 32 * (k % 2) + j] >> 4 * (k / 2) & 15;
-            const int top = p[128 + 32 * half + j] >> 2 * k & 3;
-            out->levels[i] = (uint8_t)(low | top << 4);
+        for (int g = 0; g < SUPER / G; g++) {
+            const uint8_t *low = p + 64 * (g / 4) + 32 * (g % 2), *top = p + 128 + 32 * (g / 4);
+            const int k = g % 4;
+            for (int j = 0; j < G; j++) {
+                out->levels[g * G + j] =
+                    (uint8_t)((low[j] >> 4 * (k / 2) & 15) | (top[j] >> 2 * k & 3) << 4);
+            }
         }
         memcpy(out->scales, p + 192, 16);
         out->d = load_u16(p + 208);
@@ -244,11 +254,13 @@ static void take_super(tensor_type type, const uint8_t *p, super *out) {
     out->d = load_u16(p);
     out->dmin = load_u16(p + 2);
     take_scales(p + 4, out);
-    for (int i = 0; i < SUPER; i++) {
-        const int g = i / G, j = i % G;
-        const int low = nibbles[32 * (g / 2) + j] >> 4 * (g % 2) & 15;
-        const int top = type == TENSOR_Q5_K ? fifth[j] >> g & 1 : 0;
-        out->levels[i] = (uint8_t)(low | top << 4);
+    for (int g = 0; g < SUPER / G; g++) {
+        uint8_t *levels = out->levels + g * G;
+        const uint8_t *low = nibbles + 32 * (g / 2);
+        const int shift = 4 * (g % 2);
+        for (int j = 0; j < G; j++) levels[j] = low[j] >> shift & 15;
+        if (type != TENSOR_Q5_K) continue;
+        for (int j = 0; j < G; j++) levels[j] |= (uint8_t)((fifth[j] >> g & 1) << 4);
     }
 }
 
@@ -290,8 +302,10 @@ void pack_panel(tensor_type type, const void *const rows[PACK_ROWS], int n_rows,
     memset(panel, 0, pack_panel_bytes(format, cols));
     if (format == PACK_F32) {
         pack_words(rows, n_rows, cols, panel);
-    } else if (format == PACK_F16 || format == PACK_BF16) {
-        pack_halves(rows, n_rows, cols, formats[format].span, panel);
+    } else if (format == PACK_F16) {
+        pack_halves(rows, n_rows, cols, panel);
+    } else if (format == PACK_BF16) {
+        pack_pairs(rows, n_rows, cols, panel);
     } else if (formats[format].span == SUPER) {
         pack_supers(type, rows, n_rows, cols, panel);
     } else {
