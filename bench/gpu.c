@@ -7,10 +7,13 @@
  * anyhow, the device draws the tokens (0: the likeliest, else top-k 40 and top-p 0.9), reads them,
  * and the host sees them while the next step is under way; without, logits go to the host.
  *
+ * A stream that decodes also takes turns with itself 10^7 tokens later, 10 tokens each.
+ *
  * The ring is full: every token sees WINDOW keys.  With -p what is timed is a whole prompt, read in
- * chunks from nothing.  For each shape: median and p99 of a step by the host's clock, bytes a step
- * must read (weights and the keys and values it sees) and the rate that makes, then where the time
- * of one step went, by kind of stage, by the clock of block 0.  -j: one line of JSON instead.
+ * chunks from nothing.  For each shape: median, p99 and the most of a step by the host's clock,
+ * bytes a step must read (weights and the keys and values it sees) and the rate that makes, then
+ * where the time of one step went, by kind of stage, by the clock of block 0.  -j: one line of JSON
+ * instead.
  *
  * All matrices of a model hold the same random bytes; on the device each has its own copy.
  *
@@ -25,7 +28,7 @@
 
 #include "backend/made_model.h"
 
-enum { SINKS = 4, MAX_STREAMS = 256, MAX_ROWS = 8192, MAX_STEPS = 4096 };
+enum { SINKS = 4, MAX_STREAMS = 256, MAX_ROWS = 8192, MAX_STEPS = 1 << 17 };
 
 static const struct {
     const char *name;
@@ -270,9 +273,42 @@ static void print_stages(backend *b, double seconds) {
     mem_free(times);
 }
 
+typedef struct figures { /* seconds of a step; bytes the device has free before and after them */
+    double median, p99, most, far; /* far: of what it is at 10^4, at 10^7; 0: not taken */
+    size_t free_before, free_after;
+} figures;
+
+static size_t free_bytes(backend *b) {
+    cuda_device *d = &cuda_of(b)->device;
+    size_t now_free, all;
+    weir_error err;
+    if (CUDA_CALL(d, memory_info, &err, &now_free, &all) != WEIR_OK) die(&err);
+    return now_free;
+}
+
+static void time_steps(backend *b, const settings *s, double *times, int n, uint64_t pos) {
+    for (int i = 0; i < n; i++) {
+        const double from = now();
+        run(b, s, pos + (uint64_t)i);
+        times[i] = now() - from;
+    }
+}
+
+/* Steps at position 10^4 and 10^7 in turns: what the later ones take of what the earlier take. */
+static double compare_far(backend *b, const settings *s) {
+    enum { EACH = 400, TURN = 10 };
+    double near[EACH], far[EACH];
+    for (int i = 0; i < EACH; i += TURN) {
+        time_steps(b, s, near + i, TURN, 10000 + (uint64_t)i);
+        time_steps(b, s, far + i, TURN, 10000000 + (uint64_t)i);
+    }
+    qsort(near, EACH, sizeof *near, compare);
+    qsort(far, EACH, sizeof *far, compare);
+    return far[EACH / 2] / near[EACH / 2];
+}
+
 static void report(backend *b, const char *text, const made_shape *shape, const settings *s,
-                   const double *times, double opened) {
-    const double median = times[s->steps / 2], p99 = times[s->steps * 99 / 100];
+                   const figures *f, double opened) {
     const double tokens = s->prompt ? s->prompt : rows_of_step(s);
     backend_sizes sizes;
     b->api->sizes(b, &sizes);
@@ -280,19 +316,26 @@ static void report(backend *b, const char *text, const made_shape *shape, const 
     const double bytes = (double)sizes.step_weight_bytes + kv * s->streams;
     if (s->json) {
         printf("{\"shape\": \"%s\", \"device\": \"%s\", \"streams\": %d, \"tok_s\": %.6g, "
-               "\"step_s\": %.6g, \"p99_s\": %.6g, \"steps\": %d",
-               text, b->api->kernels(b), s->streams, tokens / median, median, p99, s->steps);
-        if (!s->chunk) printf(", \"bytes\": %.6g, \"bytes_s\": %.6g", bytes, bytes / median);
+               "\"step_s\": %.6g, \"p99_s\": %.6g, \"max_s\": %.6g, \"steps\": %d, "
+               "\"device_free_first\": %zu, \"device_free_last\": %zu",
+               text, b->api->kernels(b), s->streams, tokens / f->median, f->median, f->p99, f->most,
+               s->steps, f->free_before, f->free_after);
+        if (f->far > 0) printf(", \"at_1e7_to_at_1e4\": %.5g", f->far);
+        if (!s->chunk) {
+            printf(", \"bytes\": %.6g, \"bytes_s\": %.6g", bytes, bytes / f->median);
+        }
         printf("}\n");
         return;
     }
-    printf(
-        "%-10s %s%s: %.1f tok/s, step %.1f us (p99 %.1f), %.2f GB, %.2f TB/s, opened in %.1f s\n",
-        text, b->api->kernels(b),
-        s->chunk         ? ", prompt"
-        : s->streams > 1 ? ", streams"
-                         : "",
-        tokens / median, 1e6 * median, 1e6 * p99, 1e-9 * bytes, 1e-12 * bytes / median, opened);
+    printf("%-10s %s%s: %.1f tok/s, step %.1f us (p99 %.1f, most %.1f), %.2f GB, %.2f TB/s, opened "
+           "in %.1f s\n",
+           text, b->api->kernels(b),
+           s->chunk         ? ", prompt"
+           : s->streams > 1 ? ", streams"
+                            : "",
+           tokens / f->median, 1e6 * f->median, 1e6 * f->p99, 1e6 * f->most, 1e-9 * bytes,
+           1e-12 * bytes / f->median, opened);
+    if (f->far > 0) printf("    at position 10^7 %+.2f %%\n", 100 * (f->far - 1));
 }
 
 static void measure(const char *text, const made_shape *shape, settings *s) {
@@ -318,13 +361,16 @@ static void measure(const char *text, const made_shape *shape, settings *s) {
         run(b, s, pos++);
         s->ahead = b;
     }
-    for (int i = 0; i < s->steps; i++) {
-        const double from = now();
-        run(b, s, pos++);
-        times[i] = now() - from;
-    }
+    figures f = {.free_before = free_bytes(b)};
+    time_steps(b, s, times, s->steps, pos);
+    pos += (uint64_t)s->steps;
+    f.free_after = free_bytes(b);
     qsort(times, (size_t)s->steps, sizeof *times, compare);
-    report(b, text, shape, s, times, opened - begin);
+    f.median = times[s->steps / 2];
+    f.p99 = times[(int64_t)s->steps * 99 / 100];
+    f.most = times[s->steps - 1];
+    if (!s->chunk) f.far = compare_far(b, s);
+    report(b, text, shape, s, &f, opened - begin);
     if (!s->level && !s->json && n <= CUDA_TOKENS) {
         cuda_take_times(b);
         step(b, s, pos++);
