@@ -14,7 +14,7 @@
  *
  * A machine that others use drifts by more than that in a minute.  So, at the end, the session as
  * it was when the window had filled (saved then, restored now) and the session as it is now take
- * turns, a block of tokens each, 10 tokens at a time, and their medians are compared too.  The two
+ * turns, 4000 tokens each, 10 tokens at a time, and their medians are compared too.  The two
  * of the last verdict do the same.
  *
  * OUT.csv gets the blocks, OUT.json the verdicts.  Exit status 1 when one fails.
@@ -32,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BLOCK = 10000, TURN = 10, MAX_BLOCKS = 100000, OCTAVES = 40, PARTS = 256 };
+enum { BLOCK = 10000, TURNS = 4000, TURN = 10, MAX_BLOCKS = 100000, OCTAVES = 40, PARTS = 256 };
 
 static const double MOST_APART = 0.02, MOST_FAR = 0.01, MOST_UNEVEN = 1.1;
 
@@ -147,12 +147,12 @@ static void save_early(bench *b) {
 }
 
 static turns take_turns(const bench *b, weir_session *first, weir_session *second) {
-    static double first_us[BLOCK], second_us[BLOCK];
-    for (int i = 0; i < BLOCK; i += TURN) {
+    static double first_us[TURNS], second_us[TURNS];
+    for (int i = 0; i < TURNS; i += TURN) {
         for (int k = i; k < i + TURN; k++) first_us[k] = step(first, b->engine);
         for (int k = i; k < i + TURN; k++) second_us[k] = step(second, b->engine);
     }
-    return (turns){median(first_us, BLOCK), median(second_us, BLOCK)};
+    return (turns){median(first_us, TURNS), median(second_us, TURNS)};
 }
 
 /* Both ends of the stream under the same weather. */

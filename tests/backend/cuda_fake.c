@@ -242,6 +242,11 @@ API(cuStreamDestroy_v2, (handle stream)) {
     return stream == &allocated ? 0 : 400;
 }
 
+API(cuStreamWaitEvent, (handle stream, handle event, unsigned flags)) {
+    CALLED;
+    return event == &free_bytes && stream == &allocated && flags == 0 && !recording ? 0 : 400;
+}
+
 API(cuStreamSynchronize, (handle stream)) {
     CALLED;
     if (recording) return 900; /* not while a stream records */

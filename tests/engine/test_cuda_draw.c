@@ -111,6 +111,7 @@ static void draw_there(rig *g, const float *logits, const batch_draw *how, int32
     cuda_world w = c->layout.world;
     float *at = (float *)(uintptr_t)w.logits;
     w.n_wanted = ROWS;
+    c->device.n_blocks = 1 + below(g, 6 * ROWS); /* of which some share a row */
     for (int i = 0; i < ROWS; i++) {
         memcpy(at + i * w.logits_stride, logits, (size_t)g->vocab * sizeof *at);
     }

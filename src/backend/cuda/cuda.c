@@ -42,6 +42,7 @@ static weir_status allocate_host(cuda *c, weir_error *err) {
     c->host = at;
     for (int i = 0; i < CUDA_TURNS; i++) {
         WEIR_TRY(CUDA_CALL(&c->device, event_open, err, &c->done[i], 2 /* no timing */));
+        WEIR_TRY(CUDA_CALL(&c->device, event_open, err, &c->here[i], 2));
     }
     c->staging_bytes = c->layout.record_bytes;
     for (int i = 0; i < p->n_matrices; i++) {
@@ -222,6 +223,7 @@ static void close(backend *b) {
         if (c->module) driver->module_close(c->module);
         for (int i = 0; i < CUDA_TURNS; i++) {
             if (c->done[i]) driver->event_close(c->done[i]);
+            if (c->here[i]) driver->event_close(c->here[i]);
         }
         for (int i = 0; i < CUDA_STAGINGS; i++) {
             if (c->staged[i]) driver->event_close(c->staged[i]);

@@ -24,10 +24,9 @@
 
 enum {
     CUDA_THREADS = 256 /* of a block of walk */,
-    CUDA_TURNS = 2,
     CUDA_STAGINGS = 2,
     CUDA_STAGING_BYTES = 32 << 20,
-    CUDA_GRAPHS = 8
+    CUDA_GRAPHS = 8 * CUDA_TURNS /* of shapes, in each turn */
 };
 
 typedef struct cuda_graph { /* the launches of steps of one shape; graph.c */
@@ -53,7 +52,8 @@ typedef struct cuda {
      *     [max_wanted][stride] float      logits */
     char *host;
     size_t tokens_at, logits_at, host_bytes;
-    cuda_handle done[CUDA_TURNS]; /* events: a step has ended */
+    cuda_handle done[CUDA_TURNS]; /* events: a step has ended ... */
+    cuda_handle here[CUDA_TURNS]; /* ... and one is on the device */
     int turn, n_wanted;           /* of the last step */
     cuda_graph graphs[CUDA_GRAPHS];
     uint64_t n_replays; /* steps that asked for a graph */
@@ -112,6 +112,10 @@ weir_status cuda_export_rows(backend *b, int slot, bool is_pin, int row, int n, 
                              weir_error *err);
 weir_status cuda_import_rows(backend *b, int slot, bool is_pin, int row, int n, const void *in,
                              weir_error *err);
+
+static inline cuda_address cuda_step_at(const cuda *c) { /* the block of this turn */
+    return c->layout.step + (cuda_address)c->turn * c->layout.step_bytes;
+}
 
 static inline cuda *cuda_of(backend *b) {
     return (cuda *)(void *)b;

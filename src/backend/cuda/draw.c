@@ -43,7 +43,7 @@ static cuda_draw draw_of(const batch_draw *d, int slot) {
 }
 
 static cuda_address pack(const cuda *c, char *to, size_t *at, const void *from, int n) {
-    const cuda_address place = c->layout.step + *at;
+    const cuda_address place = cuda_step_at(c) + *at;
     if (n) memcpy(to + *at, from, (size_t)n * 4);
     *at += (size_t)n * 4;
     return place;
@@ -52,7 +52,7 @@ static cuda_address pack(const cuda *c, char *to, size_t *at, const void *from, 
 void cuda_pack_draws(const cuda *c, const batch *b, char *to, size_t *at, cuda_world *w) {
     *at = (*at + 15) / 16 * 16;
     cuda_draw *draws = (cuda_draw *)(void *)(to + *at);
-    w->draws = c->layout.step + *at;
+    w->draws = cuda_step_at(c) + *at;
     *at += (size_t)b->n_wanted * sizeof *draws;
     for (int i = 0; i < b->n_wanted; i++) {
         const batch_draw *d = &b->draws[i];
@@ -67,7 +67,10 @@ void cuda_pack_draws(const cuda *c, const batch *b, char *to, size_t *at, cuda_w
 
 weir_status cuda_launch_draws(cuda *c, cuda_world *w, weir_error *err) {
     void *arguments[] = {w};
-    return cuda_launch(c, c->draw, w->n_wanted, c->n_draw_threads, CUDA_DRAW_BYTES, arguments, err);
+    assert(w->n_wanted > 0);
+    w->shares = MAX_OF(1, MIN_OF(c->device.n_blocks / w->n_wanted, (int)CUDA_SHARES));
+    return cuda_launch(c, c->draw, w->n_wanted * w->shares, c->n_draw_threads, CUDA_DRAW_BYTES,
+                       arguments, err);
 }
 
 weir_status cuda_drawn(backend *b, int back, int32_t *tokens, int n, weir_error *err) {

@@ -106,12 +106,14 @@ weir_status cuda_device_open(cuda_device *out, const cuda_driver *driver, weir_e
     WEIR_TRY(CUDA_CALL(out, retain, err, &out->context, out->ordinal));
     WEIR_TRY(cuda_device_enter(out, err));
     WEIR_TRY(CUDA_CALL(out, memory_info, err, &out->free_bytes, &out->total_bytes));
-    return CUDA_CALL(out, stream_open, err, &out->stream, 1 /* waits for no other stream */);
+    WEIR_TRY(CUDA_CALL(out, stream_open, err, &out->stream, 1 /* waits for no other stream */));
+    return CUDA_CALL(out, stream_open, err, &out->copies, 1);
 }
 
 void cuda_device_close(cuda_device *d) {
     if (!d->driver || !d->context) return;
     d->driver->set_current(d->context);
+    if (d->copies) d->driver->stream_close(d->copies);
     if (d->stream) d->driver->stream_close(d->stream);
     d->driver->release(d->ordinal);
     *d = (cuda_device){0};

@@ -59,6 +59,7 @@ typedef struct cuda_launch_shape {
       (cuda_address to, unsigned char value, size_t bytes, cuda_handle stream))                   \
     X(stream_open, "cuStreamCreate", (cuda_handle * out, unsigned flags))                         \
     X(stream_close, "cuStreamDestroy_v2", (cuda_handle stream))                                   \
+    X(stream_wait, "cuStreamWaitEvent", (cuda_handle stream, cuda_handle event, unsigned flags))  \
     X(synchronize, "cuStreamSynchronize", (cuda_handle stream))                                   \
     X(event_open, "cuEventCreate", (cuda_handle * out, unsigned flags))                           \
     X(event_close, "cuEventDestroy_v2", (cuda_handle event))                                      \
@@ -91,10 +92,10 @@ typedef struct cuda_driver {
 weir_status cuda_driver_open(cuda_driver *out, weir_error *err);
 void cuda_driver_close(cuda_driver *d); /* accepts an all-zero or half-made one */
 
-typedef struct cuda_device { /* the first GPU, its context and one stream */
+typedef struct cuda_device { /* the first GPU, its context, and a stream beside that of the work */
     const cuda_driver *driver;
     int ordinal;
-    cuda_handle context, stream;
+    cuda_handle context, stream, copies;
     char name[96];
     int major, minor; /* compute capability */
     int n_blocks;     /* multiprocessors */

@@ -484,8 +484,11 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     const size_t lists = (CUDA_RECENT + 2 * CUDA_BIASES) * sizeof(int);
     const size_t of_wanted = sizeof(int) + sizeof(cuda_draw) + lists;
     l->step_bytes = rows * sizeof(cuda_row) + (size_t)p->max_wanted * of_wanted + 2 * 16;
-    l->step = place(l, "step", l->step_bytes);
+    l->step_bytes = (l->step_bytes + ALIGN - 1) / ALIGN * ALIGN;
+    l->step = place(l, "steps", CUDA_TURNS * l->step_bytes);
     w->drawn = place(l, "tokens drawn", (size_t)kv->slots * sizeof(int));
+    w->found = place(l, "best logits", (size_t)p->max_wanted * CUDA_SHARES * sizeof(uint64_t));
+    w->draw_tickets = place(l, "tickets", (size_t)p->max_wanted * sizeof(unsigned));
     w->octaves = place(l, "octaves", 2 * CUDA_DIGITS * sizeof(unsigned));
     const plan_tensor *logits = &p->tensors[p->logits], *base = &p->tensors[logits->base];
     w->logits = l->arena_at + base->offset + (cuda_address)logits->column * sizeof(float);
@@ -508,7 +511,7 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
 
 static bool make_arrays(cuda_layout *l) {
     const size_t ops = (size_t)l->plan->n_ops, matrices = (size_t)l->plan->n_matrices;
-    l->most_regions = (int)(2 * ops + 2 * matrices + 20);
+    l->most_regions = (int)(2 * ops + 2 * matrices + 24);
     l->most_uploads = (int)(2 * ops + matrices + 4);
     l->arena = arena_new();
     if (!l->arena) return false;

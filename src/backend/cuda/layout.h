@@ -14,6 +14,8 @@
 #include "backend/cuda/driver.h"
 #include "backend/cuda/pack.h"
 
+enum { CUDA_TURNS = 2 }; /* steps on their way: one runs, one is made */
+
 typedef struct cuda_region { /* for people and tests */
     const char *name;
     cuda_address at;
@@ -53,7 +55,7 @@ typedef struct cuda_layout {
     cuda_address times;            /* of stages, when they are measured */
     cuda_address arena_at, record; /* activations; a row of the store on its way */
     size_t record_bytes;
-    cuda_address step; /* rows, wanted and draws of a step, packed */
+    cuda_address step; /* [CUDA_TURNS][step_bytes]: rows, wanted and draws of a step, packed */
     size_t step_bytes;
     kv_store kv; /* sizes; no data */
 } cuda_layout;

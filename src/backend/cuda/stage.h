@@ -34,6 +34,7 @@ enum {
     CUDA_MAX_OCTAVES = 43, /* weighs nothing */
     CUDA_WEIGHT_SHIFT = 20,
     CUDA_DECK = 4096, /* candidates that a block keeps in its shared memory              */
+    CUDA_SHARES = 16, /* blocks that look for the best logit of a row, at most          */
     CUDA_DRAW_BYTES = 80 << 10, /* shared memory of a block that draws                     */
     CUDA_LINES = 16,            /* query heads of rows that a warp looks with (attend_many.cuh) */
     CUDA_GROUP_LINES = 64,      /* of the warps that look together (attend_tiles.cuh)            */
@@ -230,9 +231,12 @@ typedef struct cuda_world { /* the argument of every kernel */
 
     cuda_address logits; /* [n_wanted][logits_stride] float, of vocab tokens */
     int logits_stride, vocab;
-    cuda_address draws;   /* [n_wanted] cuda_draw */
-    cuda_address drawn;   /* [slots] int: the last token drawn for each */
-    cuda_address octaves; /* [2][CUDA_DIGITS] unsigned: coarse and fine, base/octave.h */
+    cuda_address draws; /* [n_wanted] cuda_draw */
+    cuda_address drawn; /* [slots] int: the last token drawn for each */
+    cuda_address found; /* [max_wanted][CUDA_SHARES] 64 bit: the best logits of shares of a row */
+    cuda_address draw_tickets; /* [max_wanted] */
+    int shares, no_use;        /* of a row */
+    cuda_address octaves;      /* [2][CUDA_DIGITS] unsigned: coarse and fine, base/octave.h */
 
     cuda_shared shared;
 } cuda_world;

@@ -77,9 +77,27 @@ static void deal_tiles(const batch *b, cuda_world *w, cuda_row *rows) {
     }
 }
 
+/* A walk of all stages, as opposed to a launch for each. */
+static bool is_one_launch(const cuda *c, const batch *b) {
+    return b->n <= CUDA_TOKENS && !c->by_stage;
+}
+
+/* Before one launch in its own stream; a graph begins 30 us later behind a copy than behind an
+ * event, so there it is copied while the step before runs. */
+static weir_status copy_step(cuda *c, const batch *b, const void *from, size_t bytes,
+                             weir_error *err) {
+    cuda_device *d = &c->device;
+    const cuda_handle here = c->here[c->turn];
+    if (is_one_launch(c, b)) {
+        return CUDA_CALL(d, write, err, cuda_step_at(c), from, bytes, d->stream);
+    }
+    WEIR_TRY(CUDA_CALL(d, write, err, cuda_step_at(c), from, bytes, d->copies));
+    WEIR_TRY(CUDA_CALL(d, event_record, err, here, d->copies));
+    return CUDA_CALL(d, stream_wait, err, d->stream, here, 0);
+}
+
 /* Packs rows, wanted and draws and copies them as one; w says where they are. */
 static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
-    cuda_device *d = &c->device;
     const cuda_layout *l = &c->layout;
     char *to = c->host + (size_t)c->turn * l->step_bytes;
     cuda_row *rows = (cuda_row *)(void *)to;
@@ -88,7 +106,7 @@ static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_erro
         assert(b->rows[i].token >= BATCH_DRAWN && b->rows[i].token < l->plan->vocab);
         rows[i] = row_of(&b->rows[i], w);
     }
-    w->rows = l->step;
+    w->rows = cuda_step_at(c);
     w->n = b->n;
     w->n_wanted = b->n_wanted;
     w->alone = is_alone(b);
@@ -96,12 +114,12 @@ static weir_status upload_step(cuda *c, const batch *b, cuda_world *w, weir_erro
     w->folds = !c->plain;
     w->pass = w->shared.pass;
     deal_tiles(b, w, rows);
-    w->wanted = l->step + at;
+    w->wanted = w->rows + at;
     if (b->n_wanted) memcpy(to + at, b->wanted, (size_t)b->n_wanted * sizeof *b->wanted);
     at += (size_t)b->n_wanted * sizeof *b->wanted;
     if (b->draws) cuda_pack_draws(c, b, to, &at, w);
     assert(at <= l->step_bytes);
-    return CUDA_CALL(d, write, err, l->step, to, at, d->stream);
+    return copy_step(c, b, to, at, err);
 }
 
 /* Barriers of a launch over stages [first, last), as walk.cu counts them. */
@@ -211,7 +229,7 @@ weir_status cuda_run_stages(cuda *c, const batch *b, cuda_world *w, weir_error *
 }
 
 static weir_status run(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
-    if (b->n > CUDA_TOKENS || c->by_stage) return cuda_replay(c, b, w, err);
+    if (!is_one_launch(c, b)) return cuda_replay(c, b, w, err);
     WEIR_TRY(walk(c, w, 0, c->layout.n_stages, err));
     return b->draws ? cuda_launch_draws(c, w, err) : WEIR_OK;
 }

@@ -2,7 +2,8 @@
  *
  *     logits -> bias -> penalties -> temperature -> top-k -> top-p -> min-p -> token
  *
- * A block draws for one wanted row.  A candidate's key is its distance below the best one in
+ * A block draws for one wanted row; where there are few rows some blocks look for the best logit of
+ * each, and the one that comes last draws.  A candidate's key is its distance below the best one in
  * octaves, a 28-bit integer, its weight an integer too (base/octave.h), so every sum is exact in
  * any order and the token is the one that engine/draw.c draws with the same number.
  *
@@ -21,7 +22,10 @@
 #endif
 #include "stage.h"
 
-enum { ALL_KEYS = 0x7fffffff, BATCH = 4 };
+#ifndef DRAW_BATCH
+#define DRAW_BATCH 4
+#endif
+enum { ALL_KEYS = 0x7fffffff, BATCH = DRAW_BATCH };
 
 typedef struct table { /* a block's shared memory */
     u64 mass[CUDA_DIGITS];
@@ -146,19 +150,20 @@ DEVICE u64 sum_warps(table *t, u64 mine) {
     return sum;
 }
 
-/* The first of the largest logits, -1 when none is above -infinity. */
-DEVICE int find_best(table *t, const float *logits, int n, bool is_changed) {
+/* The first of the largest logits of ids [from, to): what orders it above its id's complement; 0
+ * when none is above -infinity. */
+DEVICE u64 find_best(table *t, const float *logits, int from, int to, bool is_changed) {
     float best = -float_of_bits(0x7f800000u);
     int id = -1;
-    for (int from = THREAD; from < n; from += BATCH * N_THREADS) {
+    for (int i = from + THREAD; i < to; i += BATCH * N_THREADS) {
         float x[BATCH];
         UNROLL for (int j = 0; j < BATCH; j++) {
-            const int i = from + j * N_THREADS;
-            x[j] = i < n ? load_float(logits + i) : best;
+            const int at = i + j * N_THREADS;
+            x[j] = at < to ? load_float(logits + at) : best;
         }
         UNROLL for (int j = 0; j < BATCH; j++) {
             const float y = is_changed ? clean(x[j]) : x[j];
-            if (y > best) best = y, id = from + j * N_THREADS;
+            if (y > best) best = y, id = i + j * N_THREADS;
         }
     }
     const u32 bits = bits_of_float(best + 0.0f); /* -0 is 0 */
@@ -172,7 +177,23 @@ DEVICE int find_best(table *t, const float *logits, int n, bool is_changed) {
     block_sync();
     for (int i = 0; i < N_WARPS; i++) most = t->parts[i] > most ? t->parts[i] : most;
     block_sync();
-    return most ? (int)~(u32)most : -1;
+    return most;
+}
+
+/* Blocks that share a row tell what they found; true for the one that comes last, which goes on
+ * with the best of all. */
+DEVICE bool merge_best(const cuda_world *w, table *t, int row, u64 *best) {
+    u64 *found = (u64 *)w->found + row * CUDA_SHARES;
+    unsigned *ticket = (unsigned *)w->draw_tickets + row;
+    if (THREAD == 0) {
+        found[BLOCK % w->shares] = *best;
+        t->id = take_ticket(ticket) == (unsigned)w->shares - 1;
+        if (t->id) *ticket = 0; /* for the next launch */
+    }
+    block_sync();
+    if (!t->id) return false;
+    for (int i = 0; i < w->shares; i++) *best = found[i] > *best ? found[i] : *best;
+    return true;
 }
 
 /* ---- candidates */
@@ -393,14 +414,23 @@ DEVICE int draw_filtered(const cuda_world *w, const cuda_draw *how, table *t, co
 
 KERNEL_1024 draw(PARAM cuda_world world) {
     const cuda_world *w = &world;
-    const cuda_draw *how = (const cuda_draw *)w->draws + BLOCK;
+    const int row = BLOCK / w->shares, share = BLOCK % w->shares;
+    const int part = (w->vocab + w->shares - 1) / w->shares, from = share * part;
+    const cuda_draw *how = (const cuda_draw *)w->draws + row;
     table *t = (table *)shared_bytes;
-    float *logits = (float *)w->logits + (u64)BLOCK * (u64)w->logits_stride;
+    float *logits = (float *)w->logits + (u64)row * (u64)w->logits_stride;
     launch_wait();
-    if (!how->is_on) return;
     const bool is_changed = how->n_bias > 0 || how->n_recent > 0;
-    if (is_changed) change_logits(w, how, t, logits);
-    int id = find_best(t, logits, w->vocab, is_changed);
+    if (!how->is_on || (is_changed && share)) return;
+    u64 best;
+    if (is_changed) {
+        change_logits(w, how, t, logits);
+        best = find_best(t, logits, 0, w->vocab, true);
+    } else {
+        best = find_best(t, logits, from, from + part < w->vocab ? from + part : w->vocab, false);
+        if (!merge_best(w, t, row, &best)) return;
+    }
+    int id = best ? (int)~(u32)best : -1;
     if (id >= 0 && how->scale > 0) id = draw_filtered(w, how, t, logits, id);
     if (is_changed) restore_logits(how, t, logits);
     if (THREAD == 0) {
