@@ -104,7 +104,8 @@ check "endless_chat answers 20 times, never sees more than its window, drops who
     END { if (bad || n != 20 || turns < 5 || at < 128 * 4) { print n, turns, at; exit 1 } }' \
     "$work/status"
 
-yes "Once upon a time there was a" | head -12 | "$work/many_streams" "$work/model" 20 >"$work/answer"
+yes "Once upon a time there was a" | head -12 |
+    "$work/many_streams" "$work/model" 20 >"$work/answer"
 check "many_streams goes on with 8 texts, 20 tokens each" sh -c \
     'test "$(grep -c "^\[20 tokens\]" "$1")" = 8' - "$work/answer"
 

@@ -22,10 +22,7 @@
 #endif
 #include "stage.h"
 
-#ifndef DRAW_BATCH
-#define DRAW_BATCH 4
-#endif
-enum { ALL_KEYS = 0x7fffffff, BATCH = DRAW_BATCH };
+enum { ALL_KEYS = 0x7fffffff, BATCH = 4 };
 
 typedef struct table { /* a block's shared memory */
     u64 mass[CUDA_DIGITS];
