@@ -85,15 +85,6 @@ DEVICE float shuffle_xor(float x, int mask) {
     return other;
 }
 
-DEVICE float shuffle_from(float x, int lane) {
-    u32 *all = emulator_now->exchange;
-    all[LANE * 8] = float_bits(x);
-    emulator_meet_warp();
-    const float other = bits_float(all[lane * 8]);
-    emulator_meet_warp();
-    return other;
-}
-
 DEVICE int shuffle_int(int x, int lane) {
     u32 *all = emulator_now->exchange;
     all[LANE * 8] = (u32)x;
@@ -101,6 +92,10 @@ DEVICE int shuffle_int(int x, int lane) {
     const int other = (int)all[lane * 8];
     emulator_meet_warp();
     return other;
+}
+
+DEVICE float shuffle_from(float x, int lane) {
+    return bits_float((u32)shuffle_int((int)float_bits(x), lane));
 }
 
 DEVICE void launch_wait(void) {}
@@ -253,6 +248,10 @@ DEVICE float power_of_2(float x) {
 
 DEVICE float quotient(float x, float y) {
     return x / y;
+}
+
+DEVICE float inverse_root(float x) {
+    return 1 / sqrtf(x);
 }
 
 /* ---- matrix instruction */
@@ -412,6 +411,14 @@ DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
 DEVICE void copy_start_once(void *to, const void *from, int bytes, u64 *gate) {
     copy_start(to, from, bytes, gate);
 }
+
+DEVICE void copy_two_once(void *to, const void *first, const void *second, int bytes, u64 *gate) {
+    if (LANE == 0) --*gate; /* both are one copy to whoever waits */
+    copy_start(to, first, bytes, gate);
+    copy_start((char *)to + bytes, second, bytes, gate);
+}
+
+DEVICE void copies_see_stores(void) {}
 
 DEVICE void copy_nothing(void) {}
 

@@ -8,6 +8,7 @@
 #include "base/arena.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -159,6 +160,7 @@ static cuda_stage stage_of(cuda_layout *l, const plan_op *op) {
                     .prologue = (int)op->prologue,
                     .act = (int)op->act,
                     .bound = op->bound};
+    s.is_even = s.in.at % 16 == 0 && s.in.stride % 4 == 0 && s.in.features % 4 == 0;
     if (op->matrix >= 0) s.matrix = l->weights[op->matrix].matrix;
     if (op->matrix >= 0) l->formats |= 1 << s.matrix.format;
     for (int i = l->n_stages - 1; op->prologue == PLAN_GATE && i >= 0; i--) {
@@ -198,6 +200,34 @@ static void make_stages(cuda_layout *l) {
     }
 }
 
+/* What the rings of `walk` copy, in the order of the stages. */
+static void make_feeds(cuda_layout *l, int n_blocks) {
+    assert(n_blocks > 0 && l->n_stages > 0);
+    for (int i = 0; i < l->n_stages; i++) {
+        cuda_stage *s = &l->stages[i];
+        const cuda_matrix *m = &s->matrix;
+        const bool is_keys = s->kind == NN_ATTEND;
+        s->feed = l->n_feeds;
+        if (s->kind != NN_PROJECT && !(is_keys && l->world.shared.keys_fit)) continue;
+        l->feeds[l->n_feeds++] = (cuda_feed){.stage = i,
+                                             .is_keys = is_keys,
+                                             .layer = s->layer,
+                                             .selected = s->out.selected,
+                                             .tiles = m->tiles,
+                                             .tile_bytes = m->tile_bytes,
+                                             .n_tiles = m->n_tiles,
+                                             .n_blocks = m->n_blocks,
+                                             .block_bytes = m->block_bytes,
+                                             .chunk_bytes = m->chunk_blocks * m->block_bytes,
+                                             .whole = m->n_tiles / n_blocks,
+                                             .rest = m->n_tiles % n_blocks,
+                                             .norm = s->norm.weight,
+                                             .norm_bytes = s->norm.group * (int)sizeof(float)};
+    }
+    for (int i = 0; i < 2; i++) l->feeds[l->n_feeds++] = (cuda_feed){.stage = INT_MAX};
+    assert(l->n_feeds <= l->plan->n_ops + 2);
+}
+
 /* ---- a block's shared memory */
 
 /* The depth of the widest product. */
@@ -216,7 +246,8 @@ static size_t input_bytes(const cuda_layout *l, int pass, int n_warps) {
     const size_t depth = widest(l);
     const size_t hd = (size_t)p->attention.head_dim;
     const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 1) * CUDA_HEADS * (hd + 2) +
-                        CUDA_HEADS * (size_t)l->world.max_splits + 1;
+                        CUDA_HEADS * (size_t)l->world.max_splits + 8 +
+                        2 * (size_t)(n_warps + 1) * hd;
     return MAX_OF((size_t)pass * depth, look) * sizeof(float);
 }
 
@@ -260,12 +291,20 @@ static int choose_slot(const cuda_layout *l, size_t bytes, int n_warps, int leas
     return best;
 }
 
+/* Whether keys and their values can be copied into a slot. */
+static bool keys_fit(const cuda_layout *l, int type) {
+    assert(l->world.shared.slot_bytes > 0 && l->world.head_dim > 0);
+    const int bytes = l->world.head_dim * (int)kv_type_bytes((weir_type)type);
+    return bytes % 16 == 0 && 2 * bytes <= l->world.shared.slot_bytes;
+}
+
 /* False when not even the fewest slots fit. */
 static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int least_slots) {
     cuda_shared *s = &l->world.shared;
     const size_t input = input_bytes(l, pass, n_warps);
     const size_t parts = 2 * (size_t)(n_warps * pass) * CUDA_SLICES * CUDA_TILE * sizeof(float);
-    const size_t tables = 2 * sizeof(cuda_stage) + (CUDA_MARKS + 1) * sizeof(uint64_t);
+    const size_t tables = 2 * sizeof(cuda_stage) + (CUDA_MARKS + 1) * sizeof(uint64_t) +
+                          (size_t)n_warps * CUDA_PLACE_BYTES + CUDA_TOKENS * sizeof(cuda_row);
     const size_t fixed = parts + input + 256 + tables + 1024 + 4 * 128;
     if (fixed >= bytes) return false;
     s->slot_bytes = choose_slot(l, bytes - fixed, n_warps, least_slots);
@@ -273,12 +312,15 @@ static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int lea
     const size_t slot = (size_t)n_warps * ((size_t)s->slot_bytes + sizeof(uint64_t));
     s->slots = (int)MIN_OF((bytes - fixed) / slot, MAX_SLOTS);
     s->pass = pass;
+    s->keys_fit = keys_fit(l, l->world.kv_type) && keys_fit(l, l->world.pin_type);
     s->parts = n_warps * s->slots * s->slot_bytes;
     s->input = s->parts + (int)parts;
     s->scales = s->input + up_to(input, 128);
     s->gates = s->scales + 256;
     s->stages = s->gates + up_to((size_t)n_warps * (size_t)s->slots * sizeof(uint64_t), 128);
     s->marks = s->stages + (int)(2 * sizeof(cuda_stage));
+    s->places = s->marks + (CUDA_MARKS + 1) * (int)sizeof(uint64_t);
+    s->rows = s->places + n_warps * CUDA_PLACE_BYTES;
     s->bytes = s->stages + up_to(tables, 128);
     assert((size_t)s->bytes <= bytes);
     l->n_warps = n_warps;
@@ -511,15 +553,16 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
 
 static bool make_arrays(cuda_layout *l) {
     const size_t ops = (size_t)l->plan->n_ops, matrices = (size_t)l->plan->n_matrices;
-    l->most_regions = (int)(2 * ops + 2 * matrices + 24);
-    l->most_uploads = (int)(2 * ops + matrices + 4);
+    l->most_regions = (int)(2 * ops + 2 * matrices + 25);
+    l->most_uploads = (int)(2 * ops + matrices + 5);
     l->arena = arena_new();
     if (!l->arena) return false;
     l->regions = ARENA_ARRAY(l->arena, cuda_region, (size_t)l->most_regions);
     l->uploads = ARENA_ARRAY(l->arena, cuda_upload, (size_t)l->most_uploads);
     l->stages = ARENA_ARRAY(l->arena, cuda_stage, 2 * ops + 1);
+    l->feeds = ARENA_ARRAY(l->arena, cuda_feed, ops + 2);
     l->weights = ARENA_ARRAY(l->arena, cuda_weights, matrices);
-    return l->regions && l->uploads && l->stages && l->weights;
+    return l->regions && l->uploads && l->stages && l->feeds && l->weights;
 }
 
 static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *device,
@@ -533,6 +576,7 @@ static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *d
     }
     WEIR_TRY(kv_init(&l->kv, kv, false, err));
     const cuda_address stages = place(l, "stages", (2 * (size_t)p->n_ops + 1) * sizeof(cuda_stage));
+    const cuda_address feeds = place(l, "feeds", ((size_t)p->n_ops + 2) * sizeof(cuda_feed));
     l->arena_at = place(l, "activations", p->arena_bytes);
     place_matrices(l, o->weights);
     describe_store(l, kv);
@@ -543,6 +587,11 @@ static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *d
     arrange_look(l, kv, device);
     place_work(l, kv, device);
     make_stages(l);
+    make_feeds(l, device->n_blocks);
+    l->world.feeds = feeds;
+    assert(l->n_uploads < l->most_uploads);
+    l->uploads[l->n_uploads++] = (cuda_upload){
+        .to = feeds, .from = l->feeds, .bytes = (size_t)l->n_feeds * sizeof(cuda_feed)};
     l->world.stages = stages;
     assert(l->n_uploads < l->most_uploads);
     l->uploads[l->n_uploads++] = (cuda_upload){

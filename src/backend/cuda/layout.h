@@ -42,8 +42,9 @@ typedef struct cuda_layout {
     cuda_region *regions;  /* [n_regions], in order of their addresses */
     cuda_upload *uploads;  /* [n_uploads] */
     cuda_stage *stages;    /* [n_stages] */
+    cuda_feed *feeds;      /* [n_feeds] */
     cuda_weights *weights; /* [plan->n_matrices] */
-    int n_regions, n_uploads, n_stages;
+    int n_regions, n_uploads, n_stages, n_feeds;
     int most_regions, most_uploads;
     int n_warps;                   /* of a block of `walk` */
     int acts;                      /* bits of nn_act that some stage has */

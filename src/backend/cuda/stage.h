@@ -17,15 +17,17 @@
 typedef unsigned long long cuda_address; /* of device memory */
 
 enum {
-    CUDA_TILE = 16,     /* output rows of a tile                                           */
-    CUDA_SLICES = 8,    /* parts of k whose sums are made apart and added in order         */
-    CUDA_TOKENS = 4,    /* tokens of one pass of `walk`: a token takes two columns of a
-                           matrix instruction that has eight                               */
-    CUDA_WIDTHS = 5,    /* tokens of a tile of wide.cu: 16 << 0 .. 4                         */
-    CUDA_HEADS = 4,     /* query heads that look at the same keys together, at most        */
-    CUDA_MARKS = 15,    /* places in the code whose time is added up                       */
-    CUDA_RECENT = 1024, /* tokens that penalties look back on, at most                     */
-    CUDA_BIASES = 256,  /* biased tokens, at most                                          */
+    CUDA_TILE = 16,         /* output rows of a tile                                           */
+    CUDA_SLICES = 8,        /* parts of k whose sums are made apart and added in order         */
+    CUDA_TOKENS = 4,        /* tokens of one pass of `walk`: a token takes two columns of a
+                               matrix instruction that has eight                               */
+    CUDA_WIDTHS = 5,        /* tokens of a tile of wide.cu: 16 << 0 .. 4                         */
+    CUDA_HEADS = 4,         /* query heads that look at the same keys together, at most        */
+    CUDA_KEYS = 8,          /* that a warp of `walk` looks at together */
+    CUDA_PLACE_BYTES = 512, /* of a ring_place, at most */
+    CUDA_MARKS = 15,        /* places in the code whose time is added up                       */
+    CUDA_RECENT = 1024,     /* tokens that penalties look back on, at most                     */
+    CUDA_BIASES = 256,      /* biased tokens, at most                                          */
     /* a distance in octaves, as base/octave.h draws it; draw.c asserts that they agree */
     CUDA_DIGIT_BITS = 11,
     CUDA_DIGITS = 1 << CUDA_DIGIT_BITS,
@@ -123,9 +125,25 @@ typedef struct cuda_stage {
     int layer;
     float scale, bound;
     int store_next; /* the next stage is CUDA_STORE, which is left out when rows are alone */
-    int folded;     /* act(gate) * up is left where gate is meant to be: product of a gated matrix,
-                       and who reads it */
+    int feed;       /* the first cuda_feed of this stage or of those behind it */
+    int is_even;    /* a row of `in` is aligned to 16 bytes, and has a multiple of 4 features */
+    int unused[3];
+    int folded; /* act(gate) * up is left where gate is meant to be: product of a gated matrix,
+                   and who reads it */
 } cuda_stage;
+
+typedef struct cuda_feed { /* what the rings of `walk` copy for a stage */
+    int stage;             /* that reads it; there are two behind the last, of no stage */
+    int is_keys;           /* of attention: keys and values; or weights of a product */
+    int layer;             /* of keys */
+    int selected;          /* the product's rows are the wanted ones */
+    cuda_address tiles, tile_bytes;
+    int n_tiles, n_blocks, block_bytes, chunk_bytes;
+    int whole, rest; /* n_tiles by the blocks of a grid: `whole` each, `rest` have one more */
+    int norm_bytes;  /* of the weights of the norm that its input is read with */
+    int unused;
+    cuda_address norm;
+} cuda_feed;
 
 typedef struct cuda_draw { /* how the token behind a wanted row is chosen: a batch_draw */
     double scale;          /* octave_scale of the temperature; 0: greedy */
@@ -161,9 +179,12 @@ typedef struct cuda_shared {
     int gates;  /* [warps][slots] mbarriers                                            */
     int stages; /* [2] cuda_stage: the one that runs and the next                      */
     int marks;  /* [CUDA_MARKS + 1] 64 bit, when times are taken                       */
+    int places; /* [warps] ring_place                                                  */
+    int rows;   /* [CUDA_TOKENS] cuda_row, in a step of no more                        */
     int bytes;
     int slots, slot_bytes; /* of each warp's ring */
     int pass;              /* tokens of a pass, at most CUDA_TOKENS */
+    int keys_fit;          /* keys and values can be copied into slots */
 } cuda_shared;
 
 /* A block of wide.cu: in its shared memory stages of inputs from 0, then these. */
@@ -189,6 +210,7 @@ typedef struct cuda_look { /* attention of many rows; attend_many.cuh */
 
 typedef struct cuda_world { /* the argument of every kernel */
     cuda_address stages;    /* [..] cuda_stage */
+    cuda_address feeds;     /* [..] cuda_feed */
     int first, last;        /* this launch runs stages [first, last) */
     int n, n_wanted;
     int alone;           /* every row is the only one of its slot: attend stores it */

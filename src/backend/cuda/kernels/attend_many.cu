@@ -12,9 +12,12 @@
 #include "weights.cuh"
 
 #include "input.cuh"
+#include "store.cuh"
+
+#include "keys.cuh"
+
 #include "ring.cuh"
 #include "rows.cuh"
-#include "store.cuh"
 
 #include "attend.cuh"
 

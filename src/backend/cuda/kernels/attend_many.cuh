@@ -356,7 +356,7 @@ DEVICE void attend_part(const cuda_world *w, const cuda_stage *s, const line_set
         }
     }
     UNROLL for (int is_pin = 0; is_pin < 2; is_pin++) {
-        runs[is_pin] = keys_of_row(w, s, row, set->kv_head, is_pin, part, most);
+        runs[is_pin] = keys_of_row(w, row, s->layer, set->kv_head, is_pin, part, most);
     }
     load_lines(w, s, set, queries, PART_HALVES);
     block_sync();

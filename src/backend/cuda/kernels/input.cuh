@@ -299,15 +299,14 @@ DEVICE float gather_normed(const cuda_stage *s, int format, int r, const input_p
     return factor * scale;
 }
 
-/* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
- * is made is read, then have one thread call settle_scale. */
-DEVICE void make_input(const cuda_stage *s, int of, int r, const input_place *to, float *scratch,
-                       bool is_folded) {
-    const int format = of == CUDA_FP8 ? CUDA_F16 : of;
+/* Row r of the input of stage s the long way round. */
+COLD void make_odd_input(const cuda_stage *s, int format, int r, const input_place *to,
+                         float *scratch, bool is_folded) {
     const int quads = s->matrix.n_blocks * s->matrix.block_span / 4;
     const bool is_layer = s->prologue == CUDA_NORM && s->norm.is_layer;
     if (format == CUDA_F32 || format == CUDA_F16 || is_layer) {
-        turn_values(format, to, quads, gather_normed(s, format, r, to, quads, scratch, is_folded));
+        const float factor = gather_normed(s, format, r, to, quads, scratch, is_folded);
+        turn_values(format, to, quads, factor);
         if (LANE == 0) to->squares[WARP] = -1; /* the scale is known */
         return;
     }
@@ -315,11 +314,60 @@ DEVICE void make_input(const cuda_stage *s, int of, int r, const input_place *to
     if (LANE == 0) to->squares[WARP] = squares;
 }
 
-/* The scale of a row that was made in one go. */
+enum { FEW_QUADS = 4 }; /* that a thread loads together where code is to be short */
+
+/* What most products read, x or an RMS norm of it, by fours: code that runs once a stage is short,
+ * since the machine fetches all of it every time. */
+DEVICE float gather_even(const cuda_stage *s, int format, int r, const input_place *to) {
+    const int quads = s->matrix.n_blocks * s->matrix.block_span / 4, cols = s->matrix.cols;
+    const float *x = row_of(&s->in, r);
+    const float *weight = s->prologue == CUDA_NORM ? (const float *)s->norm.weight : (float *)0;
+    float squares = 0;
+    for (int turn = WARP * 32; turn < quads; turn += FEW_QUADS * N_THREADS) { /* whole warps */
+        const int first = turn + LANE;
+        float v[FEW_QUADS][4], f[FEW_QUADS][4];
+        UNROLL for (int i = 0; i < FEW_QUADS; i++) {
+            const int q = first + i * N_THREADS;
+            UNROLL for (int j = 0; j < 4; j++) v[i][j] = 0, f[i][j] = 1;
+            if (4 * q < cols) load_floats_4(v[i], x + 4 * q);
+            if (weight && 4 * q < cols) load_floats_4(f[i], weight + 4 * q);
+        }
+        UNROLL for (int i = 0; i < FEW_QUADS; i++) {
+            const int q = first + i * N_THREADS;
+            if (turn + i * N_THREADS >= quads) continue; /* the whole warp */
+            UNROLL for (int j = 0; j < 4; j++) {
+                squares += v[i][j] * v[i][j];
+                v[i][j] *= f[i][j];
+            }
+            if (is_of_levels(format)) {
+                store_bytes(format, to, q, q < quads, v[i]);
+            } else if (q < quads) {
+                store_halves(format, to, q, v[i]);
+            }
+        }
+    }
+    return squares;
+}
+
+/* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
+ * is made is read, then have a warp call settle_scale. */
+DEVICE void make_input(const cuda_stage *s, int of, int r, const input_place *to, float *scratch,
+                       bool is_folded) {
+    const int format = of == CUDA_FP8 ? CUDA_F16 : of;
+    const bool is_plain = s->prologue == CUDA_PLAIN || is_folded;
+    if (s->is_even && format > CUDA_F16 &&
+        (is_plain || (s->prologue == CUDA_NORM && !s->norm.is_layer))) {
+        const float squares = warp_sum(gather_even(s, format, r, to));
+        if (LANE == 0) to->squares[WARP] = squares;
+    } else {
+        make_odd_input(s, format, r, to, scratch, is_folded);
+    }
+}
+
+/* The scale of a row that was made in one go; a warp. */
 DEVICE void settle_scale(const cuda_stage *s, const input_place *to) {
-    float sum = 0;
     if (to->squares[0] < 0) return;
-    for (int i = 0; i < N_WARPS; i++) sum += to->squares[i];
-    *to->scale =
-        s->prologue == CUDA_NORM ? 1 / sqrtf(sum / (float)s->matrix.cols + s->norm.eps) : 1;
+    const float sum = warp_sum(LANE < N_WARPS ? to->squares[LANE] : 0);
+    const float square = quotient(sum, (float)s->matrix.cols) + s->norm.eps;
+    if (LANE == 0) *to->scale = s->prologue == CUDA_NORM ? inverse_root(square) : 1;
 }

@@ -268,6 +268,10 @@ DEVICE float quotient(float x, float y) {
     return __fdividef(x, y);
 }
 
+DEVICE float inverse_root(float x) {
+    return __frsqrt_rn(x);
+}
+
 /* ---- matrix instruction */
 
 /* Two bytes of a word as two f16, each less `bias`; which: bytes 0 and 1, or 2 and 3.  Exact: 1024
@@ -425,8 +429,32 @@ DEVICE void copy_start_once(void *to, const void *from, int bytes, u64 *gate) {
     }
 }
 
+/* Two copies of `bytes` each, one behind the other, through one gate. */
+DEVICE void copy_two_once(void *to, const void *first, const void *second, int bytes, u64 *gate) {
+    if (LANE == 0) {
+        asm volatile(
+            "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(gate)),
+            "r"(2 * bytes)
+            : "memory");
+        asm volatile("{\n.reg .b64 policy;\n"
+                     "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+                     "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+                     ".L2::cache_hint [%0], [%2], %4, [%5], policy;\n"
+                     "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+                     ".L2::cache_hint [%1], [%3], %4, [%5], policy;\n}" ::"r"(shared_address(to)),
+                     "r"(shared_address((char *)to + bytes)), "l"(first), "l"(second), "r"(bytes),
+                     "r"(shared_address(gate))
+                     : "memory");
+    }
+}
+
 /* An empty copy keeps the count of copies in step where copies are counted. */
 DEVICE void copy_nothing(void) {}
+
+/* Copies started from here on see what was stored before, by this kernel too. */
+DEVICE void copies_see_stores(void) {
+    asm volatile("fence.proxy.async;" ::: "memory");
+}
 
 /* Waits for the copy of round `round` (0, 1, ...) through this gate. */
 DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
@@ -457,6 +485,16 @@ DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
 
 DEVICE void copy_start_once(void *to, const void *from, int bytes, u64 *gate) {
     copy_start(to, from, bytes, gate);
+}
+
+DEVICE void copies_see_stores(void) {}
+
+DEVICE void copy_two_once(void *to, const void *first, const void *second, int bytes, u64 *gate) {
+    for (int i = LANE * 16; i < bytes; i += 512) {
+        copy_16((char *)to + i, (const char *)first + i, true);
+        copy_16((char *)to + bytes + i, (const char *)second + i, true);
+    }
+    copies_commit();
 }
 
 DEVICE void copy_nothing(void) {

@@ -15,13 +15,24 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Sum of a slice of a tile to parts [tokens][CUDA_TILE]: hi and lo columns of token lane % 4, rows
- * lane / 4 and + 8. */
-DEVICE void put_part(const float all[4], float *parts, int tokens) {
+/* Sum of a slice of a tile to parts [tokens][CUDA_TILE]: hi and lo columns of token lane % 4, or
+ * the sums of four groups of levels, of rows lane / 4 and + 8. */
+DEVICE void put_part(int format, float all[][4], float *parts, int tokens) {
     const int t = LANE % 4;
+    float sums[2];
+    UNROLL for (int i = 0; i < 2; i++) {
+        if (format == CUDA_F16 || format == CUDA_BF16 || format == CUDA_FP8) {
+            sums[i] = all[0][2 * i] + all[0][2 * i + 1];
+        } else if (tokens > 1) {
+            sums[i] = (all[0][i] + all[1][i]) + (all[2][i] + all[3][i]);
+        } else {
+            sums[i] = all[0][i] + shuffle_xor(all[0][i], 1);
+            sums[i] += shuffle_xor(sums[i], 2);
+        }
+    }
     if (t >= tokens) return;
-    parts[t * CUDA_TILE + LANE / 4] = all[0] + all[1];
-    parts[t * CUDA_TILE + LANE / 4 + 8] = all[2] + all[3];
+    parts[t * CUDA_TILE + LANE / 4] = sums[0];
+    parts[t * CUDA_TILE + LANE / 4 + 8] = sums[1];
 }
 
 /* The same of F32: all is [CUDA_TOKENS][rows 4 * (lane % 4) .. + 3], of this lane's k. */
@@ -35,7 +46,7 @@ DEVICE void put_part_of_floats(float all[][4], float *parts, int tokens) {
     }
 }
 
-/* Of F32 a row of `all` is a token's, of others the first is all tokens'. */
+/* Of F32 a row of `all` is a token's, of others as multiply_blocks has it. */
 DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice, ring *weights,
                            const input_view *x, float *parts) {
     float all[CUDA_TOKENS][4];
@@ -48,7 +59,7 @@ DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice,
         if (is_f32) {
             multiply_floats(chunk, block, n, x, all);
         } else {
-            multiply_blocks(FORMAT_OF(m), chunk, block, n, x, all[0]);
+            multiply_blocks(FORMAT_OF(m), chunk, block, n, x, all);
         }
         ring_done(w, weights);
         block += n;
@@ -56,7 +67,7 @@ DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice,
     if (is_f32) {
         put_part_of_floats(all, parts, x->tokens);
     } else {
-        put_part(all[0], parts, x->tokens);
+        put_part(FORMAT_OF(m), all, parts, x->tokens);
     }
 }
 
@@ -116,8 +127,8 @@ DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, in
         make_input(s, format, first + t, &to, scratch, s->folded && w->folds);
     }
     block_sync();
-    if (THREAD < tokens) {
-        const input_place to = place_of(w, THREAD, tokens);
+    for (int t = N_WARPS - 1 - WARP; t < tokens; t += N_WARPS) {
+        const input_place to = place_of(w, t, tokens);
         settle_scale(s, &to);
     }
 }
@@ -129,7 +140,7 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
     for (int first = 0; first < n; first += w->pass) {
         const int tokens = n - first < w->pass ? n - first : w->pass;
         const int step = CUDA_SLICES * tokens * CUDA_TILE;
-        block_sync(); /* the pass before is done with inputs and parts */
+        if (first > 0) block_sync(); /* the pass before is done with inputs and parts */
         make_inputs(w, s, FORMAT_OF(&s->matrix), first, tokens);
         take_mark(w, 2);
         input_view x;

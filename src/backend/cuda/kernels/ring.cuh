@@ -1,4 +1,4 @@
-/* ring.cuh - weights on their way: every warp's own queue of copies into shared memory.
+/* ring.cuh - weights and keys on their way: every warp's own queue of copies into shared memory.
  *
  *   stage 3, tile b, slice w | stage 3, tile b + grid, slice w | ... | stage 4, tile b, slice w ...
  *      chunk  chunk  chunk      chunk ...
@@ -6,10 +6,36 @@
  *
  * Which weights a warp will read is known before anything is computed, so the queue runs ahead of
  * every barrier: while blocks wait for each other, the next stage's weights arrive.  A chunk is as
- * many blocks of one slice of one tile as fit a slot.
+ * many blocks of one slice of one tile as fit a slot, or as many keys and their values.  Keys are
+ * there before the step but for those of its own rows: the queue stops before a stage of attention
+ * that looks at keys which the step has yet to store.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
+
+typedef struct key_piece { /* keys of layer 0 that lie side by side, and their values */
+    const char *from;
+    long long twin;
+    int bytes, chunk;
+} key_piece;
+
+typedef struct ring_place { /* in shared memory: where a warp's queue stands */
+    cuda_feed feed;         /* what is copied now is of this */
+    key_run shares[2];      /* of the block's first unit in layer 0: recent keys, pins */
+    key_piece pieces[4];    /* they */
+    int n_pieces;
+    /* where things are not as simple as in fast_seek: what was found, as in a ring, and where */
+    const char *from;
+    long long twin, jump;
+    int bytes, more, chunk;
+    int index; /* of the feed */
+    int is_over;
+    int passes, tile, slice;
+    int unit, split, is_recent;
+    key_run run; /* what is left of it */
+} ring_place;
+
+static_assert(sizeof(ring_place) <= CUDA_PLACE_BYTES, "layout.c counts so many");
 
 typedef struct ring {
     char *slots; /* [n_slots][slot_bytes] of this warp */
@@ -18,16 +44,26 @@ typedef struct ring {
     int read;       /* slot of the next chunk to be read */
     unsigned round; /* how often `read` came round */
     int fill;       /* slot of the next chunk to be copied */
-    /* what is to be copied next, and the rest of its slice; left 0: there is no more */
+    int skipped;    /* slots that wait for more to copy */
+    int limit;      /* the first stage whose keys may not be copied yet */
+    /* what is to be copied next: the `left` bytes from `from` on, then `more` pieces of `bytes`,
+     * `jump` behind the end of the one before; with `twin`, the distance to their values, keys */
     const char *from;
-    int left;
-    /* where that is, and what its matrix is like */
-    int stage, passes, tile, slice;
-    const char *tiles;
-    u64 tile_bytes;
-    int n_tiles, n_blocks, block_bytes, chunk_bytes;
-    int slice_bytes;
+    long long twin, jump;
+    int left, bytes, more, chunk;
+    /* what comes behind that */
+    bool is_fast;
+    int pieces;   /* of keys */
+    u64 layer_at; /* theirs */
+    int index;    /* of the next feed ... */
+    u32 ahead;    /* ... and this lane's word of it: memory is slow where rings are busy */
 } ring;
+
+enum { FEED_WORDS = sizeof(cuda_feed) / sizeof(u32) };
+
+DEVICE ring_place *ring_place_of(const cuda_world *w) {
+    return (ring_place *)(shared_bytes + w->shared.places) + WARP;
+}
 
 DEVICE int slice_from(int n_blocks, int slice) {
     return (int)((long long)n_blocks * slice / CUDA_SLICES);
@@ -37,85 +73,292 @@ DEVICE const cuda_stage *stage_at(const cuda_world *w, int i) {
     return (const cuda_stage *)w->stages + i;
 }
 
-DEVICE int passes_of(const cuda_world *w, const cuda_stage *s) {
-    return (rows_of(w, &s->out) + w->pass - 1) / w->pass;
+/* This warp's keys of a split, its row's own left out, as they are in layer `layer`. */
+DEVICE key_run share_of(const cuda_world *w, const attend_item *item, int layer, bool is_pin,
+                        int unit, int split) {
+    if (unit != BLOCK || w->plain || !units_of(w).is_split) {
+        return keys_of_warp(w, item, layer, is_pin, split);
+    }
+    key_run run = ring_place_of(w)->shares[is_pin];
+    const u64 on = (u64)layer * w->layer_bytes;
+    run.keys.type = run.values.type = type_of_pin(w, is_pin); /* known where kernels are made */
+    run.keys.at += on;
+    run.values.at += on;
+    run.keys.scales += on / sizeof(float);
+    run.values.scales += on / sizeof(float);
+    return run;
 }
 
-/* Takes what it needs to know of stage i; a stage without weights has no passes. */
-DEVICE void ring_enter(const cuda_world *w, ring *r, int i) {
-    r->stage = i;
-    r->tile = BLOCK;
-    r->passes = 0;
-    if (i >= w->last) return;
-    const cuda_stage *s = stage_at(w, i);
-    if (s->kind != NN_PROJECT) return;
-    r->passes = passes_of(w, s);
-    r->tiles = (const char *)s->matrix.tiles;
-    r->tile_bytes = s->matrix.tile_bytes;
-    r->n_tiles = s->matrix.n_tiles;
-    r->n_blocks = s->matrix.n_blocks;
-    r->block_bytes = s->matrix.block_bytes;
-    r->chunk_bytes = s->matrix.chunk_blocks * s->matrix.block_bytes;
+/* ---- a step of one row, mostly: a block has one unit of attention and a warp a slice of each tile
+ */
+
+/* The next feed to p->feed; the one behind it is on its way. */
+DEVICE void take_feed(const cuda_world *w, ring *r) {
+    ring_place *p = ring_place_of(w);
+    warp_sync();
+    if (LANE < FEED_WORDS) {
+        ((u32 *)&p->feed)[LANE] = r->ahead;
+        r->ahead = ((const u32 *)((const cuda_feed *)w->feeds + r->index + 1))[LANE];
+    }
+    r->index++;
+    warp_sync();
+    /* to the second-level cache, long before the input is read: later memory is busy */
+    for (int at = (WARP * 32 + LANE) * 128; at < p->feed.norm_bytes; at += N_WARPS * 32 * 128) {
+        fetch_ahead((const char *)p->feed.norm + at);
+    }
 }
 
-/* Stands at slice `slice` of tile `tile`, if that is one; false otherwise. */
-DEVICE bool ring_stand(ring *r) {
-    if (r->tile >= r->n_tiles) return false;
-    const int first = slice_from(r->n_blocks, r->slice);
-    r->slice_bytes = (slice_from(r->n_blocks, r->slice + 1) - first) * r->block_bytes;
-    r->left = r->slice_bytes;
-    r->from = r->tiles + (u64)r->tile * r->tile_bytes + (u64)first * (u64)r->block_bytes;
-    return true;
+DEVICE void fast_seek(const cuda_world *w, ring *r) {
+    const ring_place *p = ring_place_of(w);
+    const cuda_feed *f = &p->feed;
+    for (r->left = 0; r->left == 0;) {
+        if (r->pieces > 0) {
+            const key_piece *piece = &p->pieces[p->n_pieces - r->pieces--];
+            r->from = piece->from + r->layer_at;
+            r->twin = piece->twin;
+            r->left = piece->bytes;
+            r->chunk = piece->chunk;
+            r->more = 0;
+            return;
+        }
+        const int stage = shuffle_int((int)r->ahead, 0);
+        if (stage >= w->last || (stage >= r->limit && shuffle_int((int)r->ahead, 1))) return;
+        take_feed(w, r);
+        if (f->is_keys) {
+            r->pieces = p->n_pieces;
+            r->layer_at = (u64)f->layer * w->layer_bytes;
+            continue;
+        }
+        const int first = slice_from(f->n_blocks, WARP), end = slice_from(f->n_blocks, WARP + 1);
+        r->more = f->whole + (BLOCK < f->rest) - 1;
+        if (r->more < 0) continue;
+        r->left = r->bytes = (end - first) * f->block_bytes;
+        r->from =
+            (const char *)f->tiles + (u64)BLOCK * f->tile_bytes + (u64)first * (u64)f->block_bytes;
+        r->jump = (long long)N_BLOCKS * (long long)f->tile_bytes - r->bytes;
+        r->chunk = f->chunk_bytes;
+        r->twin = 0;
+    }
 }
 
-/* The slice after this one, in whatever stage; empty ones are passed over. */
+/* ---- other steps */
+
+/* Stands before the first piece of the feed. */
+DEVICE void enter_feed(const cuda_world *w, ring_place *p) {
+    const int rows = p->feed.selected ? w->n_wanted : w->n;
+    p->is_over = 0;
+    p->tile = p->unit = BLOCK;
+    p->slice = WARP - N_WARPS;
+    p->split = -1;
+    p->is_recent = 1;
+    p->run.n = p->more = 0;
+    p->passes = (rows + w->pass - 1) / w->pass;
+}
+
+/* This warp's slices of a tile; of all tiles, where it has one of each. */
+DEVICE void find_slices(ring_place *p) {
+    const cuda_feed *f = &p->feed;
+    p->slice += N_WARPS;
+    if (p->slice >= CUDA_SLICES) {
+        p->slice = WARP;
+        p->tile += N_BLOCKS * (1 + p->more);
+    }
+    if (p->passes == 0) {
+        p->is_over = 1;
+    } else if (p->tile >= f->n_tiles) {
+        p->passes--;
+        p->tile = BLOCK;
+        p->slice = WARP - N_WARPS;
+    } else {
+        const int first = slice_from(f->n_blocks, p->slice);
+        p->bytes = (slice_from(f->n_blocks, p->slice + 1) - first) * f->block_bytes;
+        p->from = (const char *)f->tiles + (u64)p->tile * f->tile_bytes +
+                  (u64)first * (u64)f->block_bytes;
+        p->chunk = f->chunk_bytes;
+        p->more = N_WARPS == CUDA_SLICES ? (f->n_tiles - 1 - p->tile) / N_BLOCKS : 0;
+        p->jump = (long long)N_BLOCKS * (long long)f->tile_bytes - p->bytes;
+        p->twin = 0;
+    }
+}
+
+/* The keys of p->run that lie side by side. */
+DEVICE void find_keys_of_run(const cuda_world *w, ring_place *p) {
+    key_run *run = &p->run;
+    const int n = run->n < run->wrap - run->at ? run->n : run->wrap - run->at;
+    const int each = WEIR_HEAD_DIM(w) * store_type_bytes(type_of_pin(w, !p->is_recent));
+    p->from = run->keys.at + (u64)run->at * (u64)each;
+    p->twin = run->values.at - run->keys.at;
+    p->bytes = n * each;
+    p->chunk = keys_of_slot(w, type_of_pin(w, !p->is_recent)) * each;
+    p->more = 0;
+    pass_keys(run, n);
+}
+
+/* This warp's keys of a split: pins, then recent ones; of all splits of a unit, then of the next.
+ */
+DEVICE void find_keys(const cuda_world *w, ring_place *p) {
+    const attend_units units = units_of(w);
+    const int splits = units.is_split ? w->max_splits : 1;
+    if (p->is_recent) { /* the next split */
+        if (units.is_split && p->split >= 0) p->unit += N_BLOCKS;
+        p->is_over = p->unit >= units.n;
+        if (p->is_over) return;
+        p->split = units.is_split ? p->unit % splits : p->split + 1;
+    }
+    p->is_recent ^= 1;
+    const attend_item item = attend_item_of(w, p->unit / splits);
+    if (p->split >= item.row->n_splits) {
+        p->is_recent = 1;
+        if (units.is_split) return;
+        p->unit += N_BLOCKS;
+        p->split = -1;
+        return;
+    }
+    p->run = share_of(w, &item, p->feed.layer, !p->is_recent, p->unit, p->split);
+}
+
+/* The next piece of the feed that is not empty. */
+DEVICE void find_in_feed(const cuda_world *w, ring_place *p) {
+    while (p->bytes == 0 && !p->is_over) {
+        if (!p->feed.is_keys) {
+            find_slices(p);
+        } else if (p->run.n > 0) {
+            find_keys_of_run(w, p);
+        } else {
+            find_keys(w, p);
+        }
+    }
+}
+
+/* The next piece that is not empty, of whatever feed before the limit. */
+COLD void find_piece(const cuda_world *w, int limit) {
+    ring_place *p = ring_place_of(w);
+    warp_sync(); /* all have read what was found before */
+    if (LANE == 0) {
+        const cuda_feed *feeds = (const cuda_feed *)w->feeds;
+        p->bytes = 0;
+        while (p->feed.stage < w->last && !(p->feed.is_keys && p->feed.stage >= limit)) {
+            find_in_feed(w, p);
+            if (!p->is_over) break;
+            p->feed = feeds[++p->index];
+            enter_feed(w, p);
+        }
+    }
+    warp_sync();
+}
+
 DEVICE void ring_seek(const cuda_world *w, ring *r) {
-    do {
-        r->slice += N_WARPS;
-        if (r->slice >= CUDA_SLICES) {
-            r->slice = WARP;
-            r->tile += N_BLOCKS;
-        }
-        while (r->stage < w->last && (r->passes == 0 || !ring_stand(r))) {
-            r->tile = BLOCK;
-            if (r->passes == 0 || --r->passes == 0) ring_enter(w, r, r->stage + 1);
-        }
-    } while (r->stage < w->last && r->left == 0);
+    if (r->is_fast) {
+        fast_seek(w, r);
+        return;
+    }
+    find_piece(w, r->limit);
+    const ring_place *p = ring_place_of(w);
+    r->from = p->from;
+    r->twin = p->twin;
+    r->jump = p->jump;
+    r->left = r->bytes = p->bytes;
+    r->more = p->more;
+    r->chunk = p->chunk;
 }
 
 /* Starts the copy of the next chunk into slot `fill`, which nobody reads any more. */
 DEVICE void ring_feed(const cuda_world *w, ring *r) {
     if (r->left == 0) {
+        r->skipped++;
         copy_nothing();
         return;
     }
-    const int n = r->left < r->chunk_bytes ? r->left : r->chunk_bytes;
-    copy_start_once(r->slots + r->fill * r->slot_bytes, r->from, n, r->gates + r->fill);
+    const int n = r->left < r->chunk ? r->left : r->chunk;
+    char *slot = r->slots + r->fill * r->slot_bytes;
+    if (r->twin) {
+        copy_two_once(slot, r->from, r->from + r->twin, n, r->gates + r->fill);
+    } else {
+        copy_start_once(slot, r->from, n, r->gates + r->fill);
+    }
     r->fill = r->fill + 1 == r->n_slots ? 0 : r->fill + 1;
     r->from += n;
     r->left -= n;
     if (r->left > 0) return;
-    if (N_WARPS == CUDA_SLICES && r->tile + N_BLOCKS < r->n_tiles) { /* the same slice of a tile */
-        r->tile += N_BLOCKS;
-        r->from += (u64)N_BLOCKS * r->tile_bytes - (u64)r->slice_bytes;
-        r->left = r->slice_bytes;
+    if (r->more > 0) {
+        r->more--;
+        r->from += r->jump;
+        r->left = r->bytes;
     } else {
         ring_seek(w, r);
     }
 }
 
+/* Fills the slots that wait. */
+DEVICE void ring_go_on(const cuda_world *w, ring *r) {
+    ring_seek(w, r);
+    for (int n = r->skipped; n > 0; n--) {
+        r->skipped--;
+        ring_feed(w, r);
+    }
+}
+
+/* Keys of attention before stage `limit` are there. */
+DEVICE void ring_allow(const cuda_world *w, ring *r, int limit) {
+    if (limit <= r->limit) return;
+    r->limit = limit;
+    if (r->left > 0) return;
+    copies_see_stores();
+    ring_go_on(w, r);
+}
+
+DEVICE void add_piece(const cuda_world *w, ring_place *p, const key_run *run, bool is_pin, int at,
+                      int n) {
+    const int type = type_of_pin(w, is_pin), each = WEIR_HEAD_DIM(w) * store_type_bytes(type);
+    key_piece *to = &p->pieces[p->n_pieces];
+    if (n <= 0) return;
+    to->from = run->keys.at + (u64)at * (u64)each;
+    to->twin = run->values.at - run->keys.at;
+    to->bytes = n * each;
+    to->chunk = keys_of_slot(w, type) * each;
+    p->n_pieces++;
+}
+
+/* The rows of the step are there. */
+DEVICE void ring_know_rows(const cuda_world *w) {
+    ring_place *p = ring_place_of(w);
+    const attend_units units = units_of(w);
+    if (LANE == 0 && units.is_split && BLOCK < units.n) {
+        const attend_item item = attend_item_of(w, BLOCK / w->max_splits);
+        for (int is_pin = 1; is_pin >= 0; is_pin--) {
+            const key_run run = keys_of_warp(w, &item, 0, is_pin, BLOCK % w->max_splits);
+            const int near = run.wrap - run.at < run.n ? run.wrap - run.at : run.n;
+            p->shares[is_pin] = run;
+            add_piece(w, p, &run, is_pin, run.at, near);
+            add_piece(w, p, &run, is_pin, 0, run.n - near);
+        }
+    }
+    warp_sync();
+}
+
 DEVICE void ring_open(const cuda_world *w, ring *r) {
+    ring_place *p = ring_place_of(w);
+    const attend_units units = units_of(w);
     r->n_slots = w->shared.slots;
     r->slot_bytes = w->shared.slot_bytes;
     r->slots = shared_bytes + WARP * r->n_slots * r->slot_bytes;
     r->gates = (u64 *)(shared_bytes + w->shared.gates) + WARP * r->n_slots;
-    r->read = r->fill = r->left = 0;
+    r->read = r->fill = r->left = r->limit = r->pieces = 0;
     r->round = 0;
-    r->slice = WARP - N_WARPS;
-    ring_enter(w, r, w->first);
+    r->skipped = r->n_slots;
+    r->is_fast = N_WARPS == CUDA_SLICES && w->n <= w->pass && units.is_split && units.n <= N_BLOCKS;
     for (int i = 0; i < r->n_slots; i++) gate_open(r->gates + i);
-    ring_seek(w, r);
-    for (int i = 0; i < r->n_slots; i++) ring_feed(w, r);
+    const cuda_feed *feeds = (const cuda_feed *)w->feeds;
+    r->index = stage_at(w, w->first)->feed;
+    r->ahead = LANE < FEED_WORDS ? ((const u32 *)(feeds + r->index))[LANE] : 0;
+    if (LANE == 0) {
+        p->n_pieces = 0;
+        p->index = r->index;
+        p->feed = feeds[r->index];
+        enter_feed(w, p);
+    }
+    warp_sync();
+    ring_go_on(w, r);
 }
 
 /* The chunk that is next, once it is there.  All lanes of the warp. */

@@ -30,13 +30,17 @@ DEVICE int store_type_bytes(int type) {
     return type == CUDA_KV_F32 ? 4 : store_is_scaled(type) ? 1 : 2;
 }
 
+DEVICE int type_of_pin(const cuda_world *w, bool is_pin) {
+    return is_pin ? WEIR_PIN_TYPE(w) : WEIR_KV_TYPE(w);
+}
+
 DEVICE store_rows store_of(const cuda_world *w, int slot, int layer, bool is_pin, int is_v,
                            int head) {
     char *at = (char *)w->kv + (u64)slot * w->slot_bytes + (u64)layer * w->layer_bytes;
     const int part = is_v * w->n_kv_heads + head;
     store_rows out;
     out.scales = (float *)(at + w->scale_at) + (u64)part * (u64)w->ring;
-    out.type = is_pin ? WEIR_PIN_TYPE(w) : WEIR_KV_TYPE(w);
+    out.type = type_of_pin(w, is_pin);
     out.at = is_pin ? at + (u64)part * w->pin_head_bytes
                     : at + w->ring_at + (u64)part * w->ring_head_bytes;
     return out;
@@ -122,15 +126,22 @@ DEVICE void store_head(const cuda_world *w, const store_rows *to, int at, const 
     }
 }
 
-/* Key (is_v 0) or value (1) of batch row r, one head; a warp. */
+/* Key (is_v 0) or value (1) of batch row r, one head, into row `at` of `to`; a warp. */
+DEVICE void put_row(const cuda_world *w, const cuda_stage *s, int r, int head, int is_v,
+                    const store_rows *to, int at) {
+    const bool is_pin = ((const cuda_row *)w->rows)[r].is_pin;
+    const u64 phase = (u64)r * (u64)w->pairs;
+    const float *cosines = (const float *)(is_pin ? w->cos_pin : w->cos_pos) + phase;
+    const float *sines = (const float *)(is_pin ? w->sin_pin : w->sin_pos) + phase;
+    const float *x = row_of(is_v ? &s->v : &s->in2, r) + head * WEIR_HEAD_DIM(w);
+    store_head(w, to, at, x, is_v ? (const float *)0 : cosines, sines);
+}
+
+/* The same into its place in the store. */
 DEVICE void store_row(const cuda_world *w, const cuda_stage *s, int r, int head, int is_v) {
     const cuda_row *row = (const cuda_row *)w->rows + r;
-    const u64 phase = (u64)r * (u64)w->pairs;
-    const float *cosines = (const float *)(row->is_pin ? w->cos_pin : w->cos_pos) + phase;
-    const float *sines = (const float *)(row->is_pin ? w->sin_pin : w->sin_pos) + phase;
     const store_rows to = store_of(w, row->slot, s->layer, row->is_pin, is_v, head);
-    const float *x = row_of(is_v ? &s->v : &s->in2, r) + head * WEIR_HEAD_DIM(w);
-    store_head(w, &to, row->at, x, is_v ? (const float *)0 : cosines, sines);
+    put_row(w, s, r, head, is_v, &to, row->at);
 }
 
 COLD void store_all(const cuda_world *w, const cuda_stage *s) {

@@ -19,11 +19,14 @@
 #include "weights.cuh"
 
 #include "input.cuh"
+#include "store.cuh"
+
+#include "keys.cuh"
+
 #include "ring.cuh"
 
 #include "project.cuh"
 #include "rows.cuh"
-#include "store.cuh"
 
 #include "attend.cuh"
 
@@ -43,7 +46,7 @@ DEVICE void run_stage(const cuda_world *w, const cuda_stage *s, ring *weights) {
     case CUDA_PHASES: tabulate(w); break;
     case CUDA_STORE: store_all(w, s); break;
     case NN_NORMALIZE: normalize(w, s); break;
-    case NN_ATTEND: attend(w, s); break;
+    case NN_ATTEND: attend(w, s, weights); break;
     case NN_PROJECT:
         if (w->plain) {
             project_plainly(w, s);
@@ -67,15 +70,6 @@ DEVICE bool fetch_stage(const cuda_world *w, int i, u32 part[4]) {
     return true;
 }
 
-/* The weights of a norm to the second-level cache: behind the barrier memory is busy with what the
- * rings ask for, and every block would wait for them. */
-DEVICE void fetch_norm(const cuda_stage *s) {
-    const float *weight = (const float *)s->norm.weight;
-    if (s->kind == NN_PROJECT && s->prologue == CUDA_NORM && THREAD * 32 < s->norm.group) {
-        fetch_ahead(weight + THREAD * 32);
-    }
-}
-
 DEVICE cuda_stage *stage_place(const cuda_world *w, int turn) {
     return (cuda_stage *)(shared_bytes + w->shared.stages) + turn;
 }
@@ -89,6 +83,16 @@ KERNEL walk(PARAM cuda_world world) {
     if (!w->plain) ring_open(w, &weights);
     launch_next();
     launch_wait();
+    const bool has_keys = w->alone || w->last - w->first == 1; /* all that the step looks at */
+    if (w->n <= CUDA_TOKENS) {
+        const u64 *rows = (const u64 *)w->rows;
+        for (int i = THREAD; i < w->n * (int)(sizeof(cuda_row) / 8); i += N_THREADS) {
+            ((u64 *)(shared_bytes + w->shared.rows))[i] = rows[i];
+        }
+        block_sync();
+    }
+    if (!w->plain) ring_know_rows(w);
+    if (!w->plain && has_keys) ring_allow(w, &weights, w->last);
     if (fetch_stage(w, w->first, part)) store_16((char *)stage_place(w, 0) + THREAD * 16, part);
     for (int i = THREAD; i <= CUDA_MARKS; i += N_THREADS) {
         ((u64 *)(shared_bytes + w->shared.marks))[i] = i < CUDA_MARKS ? 0 : clock_now();
@@ -100,6 +104,7 @@ KERNEL walk(PARAM cuda_world world) {
         const bool fetched = fetch_stage(w, next, part);
         if (s->kind != CUDA_STORE || !w->alone) {
             take_time(w, i);
+            if (s->kind == NN_ATTEND && !w->plain) ring_allow(w, &weights, i + 1);
             run_stage(w, s, &weights);
         }
         if (fetched) store_16((char *)stage_place(w, turn ^ 1) + THREAD * 16, part);
@@ -108,7 +113,6 @@ KERNEL walk(PARAM cuda_world world) {
         i = next;
         block_sync();
         if (i < w->last) {
-            fetch_norm(stage_place(w, turn));
             if (stage_place(w, turn)->barrier) grid_barrier(w, ++count);
         }
         take_mark(w, 1);

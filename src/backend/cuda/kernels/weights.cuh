@@ -137,10 +137,10 @@ DEVICE void load_input(u32 b[2], const input_view *x, int k16) {
     load_8(b, input_at(x, k16, LANE / 8) + LANE / 4 % 2 * 8 + LANE % 4 * 2);
 }
 
-/* Of this lane's token and 32 k: scale and sum of inputs. */
-DEVICE void load_group(float out[2], const input_view *x, int k16) {
+/* Of token `token` and the 32 k from step k16 on: scale and sum of inputs. */
+DEVICE void load_group(float out[2], const input_view *x, int k16, int token) {
     u32 words[2];
-    load_8(words, input_at(x, k16 + 1, LANE % 4));
+    load_8(words, input_at(x, k16 + 1, token));
     out[0] = float_of_bits(words[0]);
     out[1] = float_of_bits(words[1]);
 }
@@ -152,35 +152,20 @@ typedef struct group_scale { /* of rows r and r + 8 */
     float d[2], low[2];
 } group_scale;
 
-/* in: scale and sum of inputs; of biased levels the sum is times the bias, of K6 it is not read. */
-DEVICE void add_scaled(int format, float all[4], const int now[4], const group_scale *s,
+/* all [2]: rows r and r + 8.  in: scale and sum of inputs; of biased levels the sum is times the
+ * bias, of K6 it is not read. */
+DEVICE void add_scaled(int format, float all[2], const int now[4], const group_scale *s,
                        const float in[2]) {
     UNROLL for (int i = 0; i < 2; i++) {
         const float sum = (float)(now[2 * i] * 256 + now[2 * i + 1]);
         if (format == CUDA_Q8 || format == CUDA_Q4) {
-            all[2 * i] += s->d[i] * (sum * in[0] - in[1]);
+            all[i] += s->d[i] * (sum * in[0] - in[1]);
         } else if (format == CUDA_K6) {
-            all[2 * i] += s->d[i] * (sum * in[0]);
+            all[i] += s->d[i] * (sum * in[0]);
         } else {
-            all[2 * i] += s->d[i] * (sum * in[0]) - s->low[i] * in[1];
+            all[i] += s->d[i] * (sum * in[0]) - s->low[i] * in[1];
         }
     }
-}
-
-/* 32 k: levels as bytes in a; of K6 the first or the second 16 of them. */
-DEVICE void multiply_levels(int format, const u32 a[4], int half, const group_scale *s,
-                            const input_view *x, int k16, float all[4]) {
-    int now[4] = {0, 0, 0, 0};
-    u32 b[2];
-    float in[2];
-    load_input(b, x, k16);
-    load_group(in, x, k16);
-    if (format == CUDA_K6) {
-        multiply_half_bytes(now, a + 2 * half, b[half]);
-    } else {
-        multiply_bytes(now, a, b);
-    }
-    add_scaled(format, all, now, s, in);
 }
 
 /* Levels of 32 k out of the nibbles of 64, the first or the second. */
@@ -234,15 +219,16 @@ DEVICE group_scale load_super_scale(const char *block, int format, int group) {
     return s;
 }
 
-DEVICE void multiply_halves(const char *block, int format, const input_view *x, int k16,
-                            float all[4]) {
+DEVICE void multiply_halves(const char *block, int format, int n, const input_view *x, int k16,
+                            float all[][4]) {
     u32 a[4], b[2];
+    (void)n;
     load_16(a, block + LANE * 16);
     load_input(b, x, k16);
     if (format == CUDA_BF16) {
-        multiply_bf16(all, a, b);
+        multiply_bf16(all[0], a, b);
     } else {
-        multiply_f16(all, a, b);
+        multiply_f16(all[0], a, b);
     }
 }
 
@@ -254,10 +240,11 @@ DEVICE void halves_of_fp8(u32 a[2][4], const u32 words[4]) {
 }
 
 /* FP8: 64 k. */
-DEVICE void multiply_fp8(const char *block, int format, const input_view *x, int k16,
-                         float all[4]) {
+DEVICE void multiply_fp8(const char *block, int format, int n, const input_view *x, int k16,
+                         float all[][4]) {
     const float *d = (const float *)(block + 2 * UNIT) + LANE / 4;
     (void)format;
+    (void)n;
     u32 words[4], a[4][4], b[2];
     UNROLL for (int i = 0; i < 2; i++) {
         load_16(words, block + i * UNIT + LANE * 16);
@@ -268,78 +255,159 @@ DEVICE void multiply_fp8(const char *block, int format, const input_view *x, int
         load_input(b, x, k16 + i);
         multiply_f16(now, a[i], b);
     }
-    UNROLL for (int i = 0; i < 4; i++) all[i] += d[i / 2 * 8] * now[i];
+    UNROLL for (int i = 0; i < 4; i++) all[0][i] += d[i / 2 * 8] * now[i];
 }
 
-/* Q8, Q8M, Q4, Q4M: 64 k. */
-DEVICE void multiply_groups(const char *block, int format, const input_view *x, int k16,
-                            float all[4]) {
-    const bool is_byte = format == CUDA_Q8 || format == CUDA_Q8M;
+/* Four groups of levels at a time, sums of the g-th to all[g].  Of one token each group has columns
+ * of its own, all others of its inputs are zeros, so that all four are scaled at once: lane l has
+ * the sums of group l % 4, and what it adds up goes to all[0].  The order of additions is the same.
+ */
+
+/* One token's words for the columns of this lane, which are of group LANE / 8: 32 k each. */
+DEVICE void load_own_input(u32 b[2], const input_view *x, int k16, int groups) {
+    const int group = LANE / 8 < groups ? LANE / 8 : 0;
+    load_8(b, x->words + (k16 + 2 * group) * 16 + LANE / 4 % 2 * 8 + LANE % 4 * 2);
+}
+
+DEVICE void load_own_group(float out[2], const input_view *x, int k16) {
+    u32 words[2];
+    load_8(words, x->words + (k16 + 1) * 16);
+    out[0] = float_of_bits(words[0]);
+    out[1] = float_of_bits(words[1]);
+}
+
+/* Q8, Q8M, Q4, Q4M: one or two blocks of 64 k. */
+DEVICE void multiply_groups(const char *at, int format, int n, const input_view *x, int k16,
+                            float all[][4]) {
+    const bool is_byte = format == CUDA_Q8 || format == CUDA_Q8M, is_one = x->tokens == 1;
     const bool has_low = format == CUDA_Q8M || format == CUDA_Q4M;
-    u32 words[4], a[4];
-    if (!is_byte) load_16(words, block + LANE * 16);
-    UNROLL for (int group = 0; group < 2; group++) {
-        const group_scale s = load_scale(block + (is_byte ? 2 * UNIT : UNIT), group, has_low);
+    const int scales = is_byte ? 2 * UNIT : UNIT, bytes = scales + (has_low ? 128 : 64);
+    int now[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}}; /* two, so that one need not wait for the other */
+    u32 words[4], mine[2] = {0, 0};
+    if (is_one) load_own_input(mine, x, k16, 2 * n);
+    UNROLL for (int g = 0; g < 4; g++) {
+        const char *block = at + g / 2 * bytes;
+        u32 a[4], b[2];
+        if (g / 2 >= n) continue;
+        if (!is_byte && g % 2 == 0) load_16(words, block + LANE * 16);
         if (is_byte) {
-            load_16(a, block + group * UNIT + LANE * 16);
+            load_16(a, block + g % 2 * UNIT + LANE * 16);
         } else {
-            bytes_of_nibbles(a, words, group);
+            bytes_of_nibbles(a, words, g % 2);
         }
-        multiply_levels(format, a, 0, &s, x, k16 + 2 * group, all);
+        if (is_one) {
+            b[0] = LANE / 8 == g ? mine[0] : 0;
+            b[1] = LANE / 8 == g ? mine[1] : 0;
+            multiply_bytes(now[g % 2], a, b);
+        } else {
+            const group_scale s = load_scale(block + scales, g % 2, has_low);
+            int sums[4] = {0, 0, 0, 0};
+            float in[2];
+            load_input(b, x, k16 + 2 * g);
+            load_group(in, x, k16 + 2 * g, LANE % 4);
+            multiply_bytes(sums, a, b);
+            add_scaled(format, all[g], sums, &s, in);
+        }
+    }
+    const int g = LANE % 4;
+    if (!is_one || g / 2 >= n) return;
+    float in[2];
+    const group_scale s = load_scale(at + g / 2 * bytes + scales, g % 2, has_low);
+    load_own_group(in, x, k16 + 2 * g);
+    UNROLL for (int i = 0; i < 4; i++) now[0][i] += now[1][i];
+    add_scaled(format, all[0], now[0], &s, in);
+}
+
+/* Levels of a group of K4, K5 (32 k) or K6 (16 k: the first two words). */
+DEVICE void levels_of_super(u32 a[4], u32 words[4], const char *block, int format, int group) {
+    if (format == CUDA_K4) {
+        if (group % 2 == 0) load_16(words, block + K_LEVELS + group / 2 * UNIT + LANE * 16);
+        bytes_of_nibbles(a, words, group % 2);
+    } else if (format == CUDA_K5) {
+        load_16(a, block + K_LEVELS + group * UNIT + LANE * 16);
+    } else {
+        if (group % 2 == 0) load_16(words, block + K_LEVELS + group / 2 * UNIT + LANE * 16);
+        UNROLL for (int i = 0; i < 2; i++) { /* level + 32 < 64: no byte carries */
+            a[i] = (words[group % 2 * 2 + i] + 0x60606060u) ^ 0x80808080u;
+        }
+    }
+}
+
+DEVICE void multiply_super_levels(int format, int c[4], const u32 a[4], const u32 b[2]) {
+    if (format == CUDA_K6) {
+        multiply_half_bytes(c, a, b[0]);
+    } else {
+        multiply_bytes(c, a, b);
     }
 }
 
 /* K4, K5, K6: 256 k. */
-DEVICE void multiply_super(const char *block, int format, const input_view *x, int k16,
-                           float all[4]) {
-    u32 words[4], a[4];
-    UNROLL_4 for (int group = 0; group < 8; group++) {
-        if (format != CUDA_K4) {
-            load_16(a, block + K_LEVELS + group * UNIT + LANE * 16);
-        } else if (group % 2 == 0) {
-            load_16(words, block + K_LEVELS + group / 2 * UNIT + LANE * 16);
-            bytes_of_nibbles(a, words, 0);
-        } else {
-            bytes_of_nibbles(a, words, 1);
+DEVICE void multiply_super(const char *block, int format, int n, const input_view *x, int k16,
+                           float all[][4]) {
+    const int per_32 = format == CUDA_K6 ? 2 : 1; /* groups of 32 k */
+    const bool is_one = x->tokens == 1;
+    (void)n;
+    for (int first = 0; first < 8 * per_32; first += 4) {
+        const int at = k16 + 2 * first / per_32;
+        int now[4] = {0, 0, 0, 0};
+        u32 words[4], mine[2] = {0, 0};
+        if (is_one && per_32 == 1) load_own_input(mine, x, at, 4);
+        if (is_one && per_32 == 2) {
+            mine[0] = x->words[(at + LANE / 16 * 2) * 16 + LANE / 4 % 2 * 8 + LANE % 4 * 2 +
+                               LANE / 8 % 2];
         }
-        if (format == CUDA_K6) {
-            UNROLL for (int i = 0; i < 4; i++) { /* level + 32 < 64: no byte carries */
-                a[i] = (a[i] + 0x60606060u) ^ 0x80808080u;
+        UNROLL for (int g = 0; g < 4; g++) {
+            u32 a[4], b[2];
+            levels_of_super(a, words, block, format, first + g);
+            if (is_one) {
+                b[0] = LANE / 8 == g ? mine[0] : 0;
+                b[1] = LANE / 8 == g ? mine[1] : 0;
+                multiply_super_levels(format, now, a, b);
+            } else {
+                const group_scale s = load_super_scale(block, format, first + g);
+                int sums[4] = {0, 0, 0, 0};
+                float in[2];
+                load_input(b, x, at + g / per_32 * 2);
+                load_group(in, x, at + g / per_32 * 2, LANE % 4);
+                if (per_32 == 2) b[0] = b[g % 2];
+                multiply_super_levels(format, sums, a, b);
+                add_scaled(format, all[g], sums, &s, in);
             }
-            UNROLL for (int half = 0; half < 2; half++) {
-                const group_scale s = load_super_scale(block, format, 2 * group + half);
-                multiply_levels(format, a, half, &s, x, k16 + 2 * group, all);
-            }
-        } else {
-            const group_scale s = load_super_scale(block, format, group);
-            multiply_levels(format, a, 0, &s, x, k16 + 2 * group, all);
         }
+        if (!is_one) continue;
+        float in[2];
+        const group_scale s = load_super_scale(block, format, first + LANE % 4);
+        load_own_group(in, x, at + LANE % 4 / per_32 * 2);
+        add_scaled(format, all[0], now, &s, in);
     }
 }
 
-/* Blocks [first, first + n) of a tile, which lie at `at`; x starts at block x_first. */
-#define MULTIPLY_EACH(FORMAT, span, bytes, multiply)                                     \
-    case FORMAT:                                                                         \
-        if (HAS_FORMAT(FORMAT)) {                                                        \
-            UNROLL_SOME for (int i = 0; i < n; i++) {                                    \
-                multiply(at + i * (bytes), FORMAT, x, (first + i) * ((span) / 16), all); \
-            }                                                                            \
-        }                                                                                \
+/* Blocks [first, first + n) of a tile, which lie at `at`, `each` at a time.  all [4][4]: of levels
+ * as above, of others the first. */
+#define MULTIPLY_EACH(FORMAT, span, bytes, each, multiply)                                         \
+    case FORMAT:                                                                                   \
+        if (HAS_FORMAT(FORMAT)) {                                                                  \
+            int i = 0;                                                                             \
+            UNROLL_SOME for (; i + (each) <= n; i += (each)) {                                     \
+                multiply(at + i * (bytes), FORMAT, each, x, (first + i) * ((span) / 16), all);     \
+            }                                                                                      \
+            if (i < n) multiply(at + i * (bytes), FORMAT, 1, x, (first + i) * ((span) / 16), all); \
+        }                                                                                          \
         break
 
 DEVICE void multiply_blocks(int format, const char *at, int first, int n, const input_view *x,
-                            float all[4]) {
+                            float all[][4]) {
     switch (format) {
-        MULTIPLY_EACH(CUDA_F16, 16, 512, multiply_halves);
-        MULTIPLY_EACH(CUDA_BF16, 16, 512, multiply_halves);
-        MULTIPLY_EACH(CUDA_Q8, 64, 1088, multiply_groups);
-        MULTIPLY_EACH(CUDA_Q8M, 64, 1152, multiply_groups);
-        MULTIPLY_EACH(CUDA_Q4, 64, 576, multiply_groups);
-        MULTIPLY_EACH(CUDA_Q4M, 64, 640, multiply_groups);
-        MULTIPLY_EACH(CUDA_K4, 256, 2368, multiply_super);
-        MULTIPLY_EACH(CUDA_K5, 256, 4416, multiply_super);
-        MULTIPLY_EACH(CUDA_K6, 256, 4416, multiply_super);
-        MULTIPLY_EACH(CUDA_FP8, 64, 1088, multiply_fp8);
+        MULTIPLY_EACH(CUDA_F16, 16, 512, 1, multiply_halves);
+        MULTIPLY_EACH(CUDA_BF16, 16, 512, 1, multiply_halves);
+        MULTIPLY_EACH(CUDA_Q8, 64, 1088, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q8M, 64, 1152, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q4, 64, 576, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q4M, 64, 640, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_K4, 256, 2368, 1, multiply_super);
+        MULTIPLY_EACH(CUDA_K5, 256, 4416, 1, multiply_super);
+        MULTIPLY_EACH(CUDA_K6, 256, 4416, 1, multiply_super);
+        MULTIPLY_EACH(CUDA_FP8, 64, 1088, 1, multiply_fp8);
     default: break;
     }
 }

@@ -11,6 +11,10 @@
 #include "weights.cuh"
 
 #include "input.cuh"
+#include "store.cuh"
+
+#include "keys.cuh"
+
 #include "ring.cuh"
 
 #include "project.cuh"

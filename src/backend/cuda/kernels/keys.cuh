@@ -1,0 +1,117 @@
+/* keys.cuh - which keys a step looks at, and which of them a warp does.
+ *
+ *   unit:   a row, a K/V head, up to WEIR_HEADS of its query heads; all splits of the row's keys,
+ * or one of them where there are fewer rows and heads than blocks split:  pins [i * split, ..),
+ * then `split` recent keys from the i * split-th oldest on warp:   a share of each of the two, side
+ * by side; the row's own key, which is new, is apart
+ *
+ * attend.cuh looks at them in this order, and ring.cuh copies them in the same.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+#ifndef WEIR_HEADS
+    #define WEIR_HEADS CUDA_HEADS /* query heads of an item at most */
+#endif
+
+typedef struct attend_item { /* one row, some heads of one K/V head */
+    const cuda_row *row;
+    int r, kv_head, head, heads; /* query heads [head, head + heads) */
+} attend_item;
+
+/* Row r of the step, near by in a step of few. */
+DEVICE const cuda_row *row_in_step(const cuda_world *w, int r) {
+    const cuda_row *rows = (const cuda_row *)w->rows;
+    if (w->n <= CUDA_TOKENS) rows = (const cuda_row *)(shared_bytes + w->shared.rows);
+    return rows + r;
+}
+
+DEVICE int groups_of_heads(const cuda_world *w) { /* of one K/V head */
+    return (w->n_heads / w->n_kv_heads + WEIR_HEADS - 1) / WEIR_HEADS;
+}
+
+DEVICE attend_item attend_item_of(const cuda_world *w, int i) {
+    const int share = w->n_heads / w->n_kv_heads, groups = groups_of_heads(w);
+    attend_item out;
+    out.r = i / (groups * w->n_kv_heads);
+    out.row = row_in_step(w, out.r);
+    out.kv_head = i / groups % w->n_kv_heads;
+    out.head = out.kv_head * share + i % groups * WEIR_HEADS;
+    out.heads = share - i % groups * WEIR_HEADS;
+    if (out.heads > WEIR_HEADS) out.heads = WEIR_HEADS;
+    return out;
+}
+
+/* n keys, row `at` of the store first; their distances fall from `distance` on by one. */
+typedef struct key_run {
+    store_rows keys, values;
+    int at, wrap, n; /* rows go on at 0 after wrap */
+    float distance;
+} key_run;
+
+DEVICE int row_of_key(const key_run *run, int key) {
+    const int row = run->at + key;
+    return row >= run->wrap ? row - run->wrap : row;
+}
+
+/* Of the keys that a row sees the i-th `most`: pins, or recent ones from the oldest on.  There may
+ * be none. */
+DEVICE key_run keys_of_row(const cuda_world *w, const cuda_row *row, int layer, int kv_head,
+                           bool is_pin, int i, int most) {
+    const int behind = row->recent - 1 - i * most; /* row->pos: the first recent key */
+    key_run run;
+    run.keys = store_of(w, row->slot, layer, is_pin, 0, kv_head);
+    run.values = store_of(w, row->slot, layer, is_pin, 1, kv_head);
+    run.at = is_pin ? i * most : row->at - behind;
+    if (run.at < 0) run.at += w->ring;
+    run.wrap = is_pin ? 0x7fffffff : w->ring;
+    run.n = is_pin ? row->pins - i * most : behind + 1;
+    if (run.n > most) run.n = most;
+    if (run.n < 0) run.n = 0;
+    run.distance = (float)(is_pin ? row->p - i * most : behind);
+    return run;
+}
+
+typedef struct attend_units { /* of a stage of attention; a block has every N_BLOCKS-th */
+    int n, is_split;
+} attend_units;
+
+DEVICE attend_units units_of(const cuda_world *w) {
+    const int items = w->n * w->n_kv_heads * groups_of_heads(w);
+    attend_units out;
+    out.is_split = items < N_BLOCKS;
+    out.n = out.is_split ? items * w->max_splits : items;
+    return out;
+}
+
+/* What this warp looks at of a split, its row's own key left out. */
+DEVICE key_run keys_of_warp(const cuda_world *w, const attend_item *item, int layer, bool is_pin,
+                            int split) {
+    key_run run = keys_of_row(w, item->row, layer, item->kv_head, is_pin, split, w->split);
+    if (split == item->row->own && is_pin == (item->row->is_pin != 0)) run.n--;
+    const int first = run.n * WARP / N_WARPS;
+    run.n = run.n * (WARP + 1) / N_WARPS - first;
+    run.at = row_of_key(&run, first);
+    run.distance -= (float)first;
+    return run;
+}
+
+/* Keys that are copied together, at most: they and their values fill a slot. */
+DEVICE int keys_of_slot(const cuda_world *w, int type) {
+    const int n = w->shared.slot_bytes / (2 * WEIR_HEAD_DIM(w) * store_type_bytes(type));
+    return n < CUDA_KEYS ? n : n / CUDA_KEYS * CUDA_KEYS;
+}
+
+/* Those of a run that are. */
+DEVICE int keys_of_chunk(const cuda_world *w, const key_run *run) {
+    int n = keys_of_slot(w, run->keys.type);
+    if (n > run->n) n = run->n;
+    return n > run->wrap - run->at ? run->wrap - run->at : n; /* they lie side by side */
+}
+
+/* The run without its first n keys. */
+DEVICE void pass_keys(key_run *run, int n) {
+    run->at = row_of_key(run, n);
+    run->n -= n;
+    run->distance -= (float)n;
+}
