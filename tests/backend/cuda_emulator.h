@@ -35,7 +35,8 @@ typedef struct emulated { /* the running thread */
         char *to;
         const char *from;
         unsigned group;
-    } copies[256];
+        int bytes;
+    } copies[512];
     int n_copies;
     unsigned groups;
 } emulated;
@@ -254,6 +255,10 @@ DEVICE float inverse_root(float x) {
     return 1 / sqrtf(x);
 }
 
+DEVICE u32 middle_swapped(u32 word) {
+    return (word & 0xff0000ffu) | (word >> 8 & 0xff00) | (word << 8 & 0xff0000);
+}
+
 /* ---- matrix instruction */
 
 DEVICE u32 f16_of_bytes(u32 word, int which, int bias) {
@@ -331,12 +336,12 @@ DEVICE void multiply_half_bytes(int c[4], const u32 a[2], u32 b) {
 }
 
 /* Row l % 8 of matrix l / 8 lies where lane l says. */
-DEVICE void load_four(u32 out[4], const void *p, bool is_turned) {
+DEVICE void load_some(u32 *out, int n, const void *p, bool is_turned) {
     u32 *all = emulator_now->exchange;
     if ((uintptr_t)p % 16) emulator_fail("a row of a matrix is not aligned to 16 bytes");
     memcpy(all + LANE * 8, &p, sizeof p);
     emulator_meet_warp();
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < n; i++) {
         u16 two[2];
         for (int e = 0; e < 2; e++) {
             const int row = is_turned ? LANE % 4 * 2 + e : LANE / 4;
@@ -351,25 +356,38 @@ DEVICE void load_four(u32 out[4], const void *p, bool is_turned) {
 }
 
 DEVICE void load_matrices(u32 out[4], const void *p) {
-    load_four(out, p, false);
+    load_some(out, 4, p, false);
 }
 
 DEVICE void load_matrices_turned(u32 out[4], const void *p) {
-    load_four(out, p, true);
+    load_some(out, 4, p, true);
+}
+
+DEVICE void load_two_turned(u32 out[2], const void *p) {
+    load_some(out, 2, p, true);
 }
 
 /* ---- small copies into shared memory: they are made when they are waited for, no earlier */
 
-DEVICE void copy_16(void *to, const void *from, bool is_there) {
+DEVICE void copy_small(void *to, const void *from, int bytes, bool is_there) {
     static const char zeros[16];
     emulated *e = emulator_now;
-    if ((uintptr_t)to % 16 || (is_there && (uintptr_t)from % 16)) {
-        emulator_fail("a copy is not aligned to 16 bytes");
+    if ((uintptr_t)to % (unsigned)bytes || (is_there && (uintptr_t)from % (unsigned)bytes)) {
+        emulator_fail("a copy is not aligned to its size");
     }
-    if (e->n_copies == 256) emulator_fail("too many copies on their way");
+    if (e->n_copies == 512) emulator_fail("too many copies on their way");
     e->copies[e->n_copies].to = to;
     e->copies[e->n_copies].from = is_there ? from : zeros;
+    e->copies[e->n_copies].bytes = bytes;
     e->copies[e->n_copies++].group = e->groups;
+}
+
+DEVICE void copy_16(void *to, const void *from, bool is_there) {
+    copy_small(to, from, 16, is_there);
+}
+
+DEVICE void copy_4(void *to, const void *from, bool is_there) {
+    copy_small(to, from, 4, is_there);
 }
 
 DEVICE void copies_commit(void) {
@@ -381,7 +399,7 @@ DEVICE void copies_wait(int left) {
     int kept = 0;
     for (int i = 0; i < e->n_copies; i++) {
         if ((int)(e->groups - e->copies[i].group) > left) {
-            memcpy(e->copies[i].to, e->copies[i].from, 16);
+            memcpy(e->copies[i].to, e->copies[i].from, (size_t)e->copies[i].bytes);
         } else {
             e->copies[kept++] = e->copies[i];
         }
@@ -552,7 +570,7 @@ DEVICE void gate_open_for(u64 *gate, int arrivals) {
     emulator_meet_warp();
 }
 
-DEVICE void gate_arrive_one(u64 *gate) {
+DEVICE void gate_arrive_each(u64 *gate) {
     if ((*gate & 0xffff) > 1) {
         --*gate;
     } else {
@@ -562,13 +580,13 @@ DEVICE void gate_arrive_one(u64 *gate) {
 
 DEVICE void gate_arrive(u64 *gate) {
     emulator_meet_warp();
-    if (LANE == 0) gate_arrive_one(gate);
+    if (LANE == 0) gate_arrive_each(gate);
 }
 
 DEVICE void copies_arrive(u64 *gate) {
     copies_commit();
     copies_wait(0);
-    gate_arrive_one(gate);
+    gate_arrive_each(gate);
 }
 
 DEVICE void gate_pass(u64 *gate, unsigned round) {

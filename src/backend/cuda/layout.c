@@ -459,36 +459,38 @@ static void arrange_tiles(cuda_layout *l, const kv_shape *kv, const cuda_device 
     const int warps = l->wide_threads / 32 - copiers_of(device), groups = (warps + 3) / 4;
     assert(warps > 0 && groups > 0);
     const int slot = CUDA_TILE_KEYS(hd, device->major == 9) * dim * 2;
-    if (kv->type == WEIR_F32 || hd % 16 || hd > 256 || share > CUDA_LINES * warps) return;
+    if (kv->type == WEIR_F32 || hd % 16 || hd > CUDA_MANY_DIM || share > CUDA_LINES * warps) return;
     look->tile_at = 2 * groups * CUDA_GROUP_LINES * dim * 2;
-    const int left = device->shared_bytes - look->tile_at - GATES;
+    const int levels = kv_is_scaled(kv->type) ? slot : 0; /* of two slots, on their way */
+    const int left = device->shared_bytes - look->tile_at - GATES - levels;
     look->tile_slots = MIN_OF(TILE_SLOTS, left / (2 * slot) * 2);
-    look->tile_bytes = look->tile_at + look->tile_slots * slot + GATES;
+    look->tile_bytes = look->tile_at + look->tile_slots * slot + GATES + levels;
     if (look->tile_slots < 2) return;
     look->tile_rows = CUDA_LINES * warps / share;
     assert(look->tile_at % 1024 == 0 && slot % 1024 == 0); /* swizzled by address */
     assert(look->tile_rows > 0 && look->tile_bytes <= device->shared_bytes);
 }
 
-/* Shared memory of attention of rows alone: half of a multiprocessor's. */
+/* Attention of rows alone: two blocks of a multiprocessor share its memory, where slots are enough.
+ */
 static void arrange_parts(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
-    enum { PART_SLOTS = 6, MIN_KEYS = 512, PART_WARPS = 4, RESERVED = 1024 };
+    enum { PART_SLOTS = 6, LEAST_SLOTS = 3, PART_WARPS = 4, RESERVED = 1024 };
     cuda_world *w = &l->world;
     cuda_look *look = &w->look;
     const int hd = w->head_dim, share = w->n_heads / w->n_kv_heads, stride = 2 * hd + 16;
-    const bool is_16 = kv->type == WEIR_F16 || kv->type == WEIR_BF16;
+    const int scale = kv_is_scaled(kv->type) ? (int)sizeof(float) : 0;
+    const int warps = MIN_OF(PART_WARPS, l->n_warps);
+    const int slot = 2 * CUDA_PART_KEYS * (stride + scale) * warps;
     assert(look->tile_rows > 0 && look->part_warps == 0);
-    if (!is_16 || hd % 16 || hd > CUDA_MANY_DIM || share > CUDA_LINES) return;
-    look->part_warps = MIN_OF(PART_WARPS, l->n_warps);
-    const int queries = 2 * 2 * (share + 1) * stride + 16;
-    const int slot = 2 * CUDA_PART_KEYS * stride * look->part_warps;
-    const int bytes = device->shared_bytes / 2 - RESERVED - queries;
-    look->part_slots = MAX_OF(3, MIN_OF(PART_SLOTS, bytes / slot));
-    look->part_bytes = queries + look->part_slots * slot;
-    look->splits = (MIN_KEYS + w->split - 1) / w->split;
-    look->max_parts = (w->max_splits + look->splits - 1) / look->splits;
-    assert(look->max_parts > 0 && look->part_slots >= 3);
-    if (look->part_bytes > device->shared_bytes) look->part_warps = 0;
+    if (share > CUDA_LINES) return;
+    const int sums = warps * share * (hd + 2) * (int)sizeof(float);
+    const int rest = 2 * 2 * (share + 1) * stride + sums + 16;
+    const int slots = (device->shared_bytes / 2 - RESERVED - rest) / slot;
+    look->part_slots = MAX_OF(LEAST_SLOTS, MIN_OF(PART_SLOTS, slots));
+    look->part_bytes = rest + look->part_slots * slot;
+    look->part_blocks = (slots < LEAST_SLOTS ? 1 : 2) * device->n_blocks;
+    if (look->part_bytes <= device->shared_bytes) look->part_warps = warps;
+    assert(look->part_bytes % 16 == 0 && look->part_blocks > 0);
 }
 
 static void arrange_look(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
@@ -504,8 +506,8 @@ static void place_look(cuda_layout *l, const kv_shape *kv) {
     const size_t items =
         size_mul((size_t)MIN_OF(kv->slots, l->plan->max_rows), (size_t)w->n_kv_heads);
     const size_t line = (size_t)(w->n_heads / w->n_kv_heads) * (size_t)(w->head_dim + 2);
-    const size_t table = size_mul((size_t)w->look.max_parts, line * sizeof(float));
-    w->look.partials = place(l, "partial sums", size_mul(items, table));
+    const size_t tables = size_mul(2 * (size_t)w->look.part_blocks, line * sizeof(float));
+    w->look.partials = place(l, "partial sums", tables);
     w->look.tickets = place(l, "tickets", items * sizeof(unsigned));
 }
 

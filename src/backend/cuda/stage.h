@@ -42,7 +42,7 @@ enum {
     CUDA_GROUP_LINES = 64,      /* of the warps that look together (attend_tiles.cuh)            */
     CUDA_TILE_MOST_KEYS = 128,  /* keys that they look at together, at most                     */
     CUDA_PART_KEYS = 16,        /* keys that a warp looks at with a row alone in its slot        */
-    CUDA_MANY_DIM = 128,        /* features of a head there at most                             */
+    CUDA_MANY_DIM = 256,        /* features of a head there at most                             */
     CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
 };
 
@@ -166,7 +166,8 @@ typedef struct cuda_row { /* a batch_row, and what attention needs to know of it
     int p, pins, recent, is_pin;
     int at;                    /* row of the ring (or pin) where its key lies */
     int n_splits, own;         /* splits of its keys; the one that has its own key */
-    int tile_first, tile_rows; /* of row i: rows of the i-th tile of the step */
+    int tile_first, tile_rows; /* of row i: rows of the i-th tile of the step; of rows that are
+                                  alone: rounds of keys before, and of this one */
     int unused;
 } cuda_row;
 
@@ -198,14 +199,18 @@ typedef struct cuda_wide {
     int unused;
 } cuda_wide;
 
-typedef struct cuda_look { /* attention of many rows; attend_many.cuh */
-    cuda_address partials; /* [rows alone][n_kv_heads][max_parts][share][head_dim + 2] float */
-    cuda_address tickets;  /* [rows alone][n_kv_heads] */
-    int tiles;             /* of this step */
-    int tile_rows;         /* of a tile at most; 0: these kernels are not for this model */
-    int tile_at, tile_slots, tile_bytes;    /* of shared memory: where slots begin, slots */
-    int part_warps, part_slots, part_bytes; /* part_warps 0: not for so many heads */
-    int splits, max_parts;                  /* splits of a part; parts of a row */
+typedef struct cuda_look {   /* attention of many rows; attend_many.cuh, attend_tiles.cuh */
+    cuda_address partials;   /* [blocks][2][share][head_dim + 2] float */
+    cuda_address tickets;    /* [rows alone][n_kv_heads] */
+    int tiles;               /* of this step */
+    int tile_rows;           /* of a tile at most; 0: these kernels are not for this model */
+    int tile_at, tile_slots; /* in shared memory: where slots begin, slots */
+    int tile_bytes;          /* of shared memory */
+    int part_warps;          /* 0: not for so many heads */
+    int part_slots;          /* of a warp */
+    int part_bytes;          /* of shared memory */
+    int part_blocks;         /* of a launch */
+    int unused;
 } cuda_look;
 
 typedef struct cuda_world { /* the argument of every kernel */

@@ -13,10 +13,9 @@
 #include <string.h>
 
 enum {
-    BLOCKS_OF_A_GRID = 16, /* on a multiprocessor: those that end first take the next */
-    PREPARERS = 4,         /* blocks of `prepare` on a multiprocessor, at most */
-    PREPARE_BYTES = 128,   /* of shared memory: a float for each warp */
-    EARLY_ATTRIBUTE = 6    /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
+    PREPARERS = 4,       /* blocks of `prepare` on a multiprocessor, at most */
+    PREPARE_BYTES = 128, /* of shared memory: a float for each warp */
+    EARLY_ATTRIBUTE = 6  /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
 };
 
 weir_status cuda_launch(cuda *c, cuda_handle kernel, int n_blocks, int n_threads, int shared_bytes,
@@ -61,11 +60,25 @@ static cuda_row row_of(const batch_row *r, const cuda_world *w) {
     return row;
 }
 
+/* Rounds of keys of rows that are alone, as attend_many.cuh counts them. */
+static void deal_rounds(const cuda_world *w, int n, cuda_row *rows) {
+    const int keys = CUDA_PART_KEYS * w->look.part_warps;
+    for (int i = 0, at = 0; i < n; at += rows[i++].tile_rows) {
+        rows[i].tile_first = at;
+        rows[i].tile_rows = (rows[i].pins + keys - 1) / keys + (rows[i].recent + keys - 1) / keys;
+        assert(rows[i].tile_rows > 0);
+    }
+}
+
 /* How attention of a step of many rows is launched: rows alone in their slots by parts of their
  * keys, others in tiles of consecutive rows of a slot. */
 static void deal_tiles(const batch *b, cuda_world *w, cuda_row *rows) {
     if (w->plain || b->n <= CUDA_TOKENS) w->look.tile_rows = 0;
-    if (w->look.tile_rows == 0 || (w->alone && w->look.part_warps)) return;
+    if (w->look.tile_rows == 0) return;
+    if (w->alone && w->look.part_warps) {
+        deal_rounds(w, b->n, rows);
+        return;
+    }
     w->alone = 0; /* their keys are stored before */
     for (int i = 0; i < b->n_groups; i++) {
         const int first = b->groups[i].first, end = first + b->groups[i].n;
@@ -197,20 +210,19 @@ static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error 
 /* Attention of many rows, by tiles or by parts. */
 static weir_status attend(cuda *c, cuda_world *w, int i, weir_error *err) {
     const cuda_look *look = &w->look;
-    const int most = BLOCKS_OF_A_GRID * c->device.n_blocks;
-    const int units = (w->alone ? w->n * look->max_parts : look->tiles) * w->n_kv_heads;
+    const int blocks = MIN_OF(look->tiles * w->n_kv_heads, c->device.n_blocks);
     void *arguments[] = {w};
-    assert(units > 0 && (w->alone ? look->partials && w->n <= c->layout.kv.shape.slots : 1));
     assert(c->layout.stages[i].kind == NN_ATTEND && w->n > CUDA_TOKENS);
     w->first = i;
     w->last = i + 1;
     if (w->alone) {
-        return cuda_launch(c, c->attend_parts, MIN_OF(units, most), 32 * look->part_warps,
+        assert(look->partials && w->n <= c->layout.kv.shape.slots);
+        return cuda_launch(c, c->attend_parts, look->part_blocks, 32 * look->part_warps,
                            look->part_bytes, arguments, err);
     }
     assert(look->tiles > 0 && look->tile_bytes > 0);
-    return cuda_launch(c, c->attend_tiles, MIN_OF(units, c->device.n_blocks),
-                       c->layout.wide_threads, look->tile_bytes, arguments, err);
+    return cuda_launch(c, c->attend_tiles, blocks, c->layout.wide_threads, look->tile_bytes,
+                       arguments, err);
 }
 
 /* One stage by itself. */

@@ -24,19 +24,15 @@
 #include "attend_many.cuh"
 #include "attend_tiles.cuh"
 
-/* Whether attend_many.cuh is for this model; layout.c asks the same. */
-#define IS_FOR_PARTS(w)                                                 \
+/* Whether these are for this model; layout.c asks the same. */
+#define IS_FOR_MANY(w)                                                  \
     (WEIR_HEAD_DIM(w) % 16 == 0 && WEIR_HEAD_DIM(w) <= CUDA_MANY_DIM && \
-     (WEIR_KV_TYPE(w) == CUDA_KV_F16 || WEIR_KV_TYPE(w) == CUDA_KV_BF16))
-#define IS_FOR_TILES(w) \
-    (WEIR_HEAD_DIM(w) % 16 == 0 && WEIR_HEAD_DIM(w) <= 256 && WEIR_KV_TYPE(w) != CUDA_KV_F32)
+     WEIR_KV_TYPE(w) != CUDA_KV_F32)
 
 KERNEL_WIDE attend_tiles(PARAM cuda_world world) {
-    if (IS_FOR_TILES(&world)) attend_all_tiles(&world, stage_at(&world, world.first));
+    if (IS_FOR_MANY(&world)) attend_all_tiles(&world, stage_at(&world, world.first));
 }
 
 KERNEL_PART attend_parts(PARAM cuda_world world) {
-    launch_next();
-    launch_wait();
-    if (IS_FOR_PARTS(&world)) attend_all_parts(&world, stage_at(&world, world.first));
+    if (IS_FOR_MANY(&world)) attend_all_parts(&world, stage_at(&world, world.first));
 }

@@ -1,21 +1,29 @@
-/* attend_many.cuh - attention of many rows on tensor cores; ref/attend.c is the definition.
+/* attend_many.cuh - attention of many rows, each alone in its slot; ref/attend.c is the definition.
  *
- * A line is a query head of a row.  A warp looks with 16 lines of one K/V head at keys in shared
- * memory by m16n8k16: scores = queries keys^T, running softmax, sums += weights values.
+ * An item is a row and a K/V head; a line is a query head of it.  The keys of an item are cut into
+ * rounds, 16 keys for each warp of a block: first its pins, then its recent keys.  The rounds
+ * of all items, laid end to end, are cut into equal stretches, one a block, so that all end
+ * together:
  *
- *   tile:  rows of one slot       8 warps x 16 lines, all at the same 64 keys
- *          line = row * share + head of the share; keys that any of its rows sees, once
- *   part:  a row alone in its slot   4 warps, the same lines at 16 keys each, in turn
- *          some splits of the row (attend.cuh); who comes last merges its parts
+ *     item 0                    item 1                    item 2
+ *     r r r r r r r r r r r r   r r r r r r r r r r r r   r r r r ...
+ *     '--- block 0 ---''---- block 1 ----''---- block 2 ----''--- ...
  *
- *   slot:  K [keys][hd], V [keys][hd] of 16 bits, rows 16 bytes apart so that the eight rows of a
- *          matrix lie in different banks; copies run slots - 1 tiles ahead
+ * A warp's keys are on their way into its slots, `slots` - 1 rounds ahead, across the ends of items
+ * and, at first, before the launch before has ended: older keys are there, and a row's own, which
+ * its last round has, is stored by the block that has that round.  Scores = queries keys^T, running
+ * softmax, sums += weights values, by m16n8k16.  Where several blocks have parts of an item, who
+ * comes last merges them, in their order.
+ *
+ *   slot:  K [keys][hd], V [keys][hd] as they are in the store, rows 16 bytes apart so that the
+ * eight rows of a matrix lie in different banks; of stores of 8 bits their scales
  *
  * A row sees the pins [0, pins) with its query rotated at p, then the positions (pos - recent, pos]
- * with its query rotated at pos; keys that not all lines of a warp see are masked for each line.
- * Queries times log2(e) are rounded to 16 bits, as hi + lo when PARTS is 2, and so are weights.
+ * with its query rotated at pos.  Queries times log2(e) are rounded to 16 bits, as hi + lo, and so
+ * are weights.  Levels of 8 bits are multiplied as f16, exactly; scales of keys go to scores, those
+ * of values to weights.
  *
- * Moves: a tile, the keys and values of its rows; a part, its own, at the speed of memory.
+ * Moves: keys and values once, at the speed of memory.
  * Test: tests/backend/test_cuda_attend.c.
  *
  * SPDX-License-Identifier: MIT */
@@ -24,15 +32,15 @@
 #ifdef WEIR_EMULATED
     #define LINE_STEPS (CUDA_MANY_DIM / 16)
 #else
-    #define LINE_STEPS (WEIR_LANE_PAIRS < 2 ? 4 : CUDA_MANY_DIM / 16)
+    #define LINE_STEPS (4 * WEIR_LANE_PAIRS)
 #endif
 
 #define LEAST_SCORE (-1.0e30f) /* NO_SCORE less than this is still far below it */
 #define LOG2_E      1.4426950408889634f
+#define SUM_FACTOR  1024.0f /* of weights times scales of values, which may be small */
 
 /* A warp's lines.  A lane has parts of lines LANE / 4 and LANE / 4 + 8, "half" 0 and 1. */
 typedef struct lines {
-    u32 q[LINE_STEPS][2][4];      /* hi, lo; as A of m16n8k16 */
     float sum[2 * LINE_STEPS][4]; /* of weighted values; as C */
     float most[2], total[2];      /* total: of this lane's keys */
     int from[2], to[2];           /* keys of the run that the line sees */
@@ -56,6 +64,10 @@ DEVICE bool is_bf16(const cuda_world *w) {
     return WEIR_KV_TYPE(w) == CUDA_KV_BF16;
 }
 
+DEVICE bool is_scaled(const cuda_world *w) {
+    return store_is_scaled(WEIR_KV_TYPE(w));
+}
+
 DEVICE line_place line_at(const cuda_world *w, const line_set *set, int i) {
     const int share = w->n_heads / w->n_kv_heads;
     line_place out;
@@ -77,74 +89,71 @@ DEVICE u32 pack_rest(const cuda_world *w, u32 packed, float a, float b) {
 
 /* ---- queries */
 
-/* Features a and b of line i: [position or pin][hi, lo][n + 1][stride]. */
-DEVICE void put_query(const cuda_world *w, char *to, int n, int i, const int at[2], float a,
-                      float b, int parts) {
-    const u32 hi = pack_two(w, a, b), lo = pack_rest(w, hi, a, b);
-    char *line = to + i * key_stride(w);
-    UNROLL for (int e = 0; e < 2; e++) {
-        *(u16 *)(line + 2 * at[e]) = (u16)(hi >> 16 * e);
-        if (parts < 2) continue;
-        *(u16 *)(line + (n + 1) * key_stride(w) + 2 * at[e]) = (u16)(lo >> 16 * e);
-    }
+/* Where feature `at` goes among queries that meet keys of 8 bits: a lane has four features in a row
+ * of a key, which are two of each half of a step. */
+DEVICE int place_of_feature(int at, bool is_scaled) {
+    return is_scaled ? at / 16 * 16 + at % 4 / 2 * 8 + at % 16 / 4 * 2 + at % 2 : at;
 }
 
-/* Every line's query, rotated at its two places, and a line of zeros. */
-DEVICE void load_lines(const cuda_world *w, const cuda_stage *s, const line_set *set, char *to,
-                       int parts) {
-    const int half = WEIR_HEAD_DIM(w) / 2, pairs = w->pairs;
-    const int bytes = parts * (set->n + 1) * key_stride(w);
-    const float scale = s->scale * LOG2_E;
-    UNROLL_8 for (int k = THREAD; k < (set->n + 1) * half; k += N_THREADS) {
+/* Every line's query, rotated at pos (0) and at p (1), and a line of zeros:
+ * [2][hi, lo][n + 1][stride]. */
+DEVICE void load_lines(const cuda_world *w, const cuda_stage *s, const line_set *set, char *to) {
+    const int half = WEIR_HEAD_DIM(w) / 2, pairs = w->pairs, rows = (set->n + 1) * key_stride(w);
+    UNROLL_4 for (int k = THREAD; k < (set->n + 1) * half; k += N_THREADS) {
         const int line = k / half, i = k % half;
         const bool turns = i < pairs, apart = turns && !w->interleaved;
         const int at[2] = {apart ? i : 2 * i, apart ? i + pairs : 2 * i + 1};
         const line_place place = line_at(w, set, line < set->n ? line : 0);
         const float *q = row_of(&s->in, place.r) + place.head * 2 * half;
-        const u64 phase = (u64)place.r * (u64)pairs + (u64)i;
-        const float factor = line < set->n ? scale : 0;
+        const int phase = place.r * pairs + (turns ? i : 0);
+        const float factor = line < set->n ? s->scale * LOG2_E : 0;
         const float a = load_float(q + at[0]) * factor, b = load_float(q + at[1]) * factor;
-        float c[2] = {1, 1}, d[2] = {0, 0};
-        if (turns) {
-            c[0] = load_float((const float *)w->cos_pos + phase);
-            d[0] = load_float((const float *)w->sin_pos + phase);
-            c[1] = load_float((const float *)w->cos_pin + phase);
-            d[1] = load_float((const float *)w->sin_pin + phase);
-        }
         UNROLL for (int e = 0; e < 2; e++) {
-            put_query(w, to + e * bytes, set->n, line, at, a * c[e] - b * d[e], b * c[e] + a * d[e],
-                      parts);
-        }
-    }
-}
-
-/* The queries of lines [line, line + 16) of the set into registers. */
-DEVICE void take_lines(const cuda_world *w, const line_set *set, const char *from, int line,
-                       bool is_pin, lines *l, int parts) {
-    const int hd = WEIR_HEAD_DIM(w), stride = key_stride(w), n = set->n + 1;
-    int mine = line + LANE % 16;
-    if (mine > set->n) mine = set->n; /* zeros */
-    UNROLL for (int part = 0; part < parts; part++) {
-        const char *q = from + ((is_pin * parts + part) * n + mine) * stride + LANE / 16 * 16;
-        UNROLL for (int step = 0; step < LINE_STEPS; step++) {
-            if (16 * step < hd) load_matrices(l->q[step][part], q + 32 * step);
+            float c = load_float((const float *)(e ? w->cos_pin : w->cos_pos) + phase);
+            float d = load_float((const float *)(e ? w->sin_pin : w->sin_pos) + phase);
+            if (!turns) c = 1, d = 0;
+            const float x = a * c - b * d, y = b * c + a * d;
+            const u32 hi = pack_two(w, x, y), lo = pack_rest(w, hi, x, y);
+            char *mine = to + 2 * e * rows + line * key_stride(w);
+            UNROLL for (int j = 0; j < 2; j++) {
+                const int place_at = place_of_feature(at[j], !e && is_scaled(w));
+                *(u16 *)(mine + 2 * place_at) = (u16)(hi >> 16 * j);
+                *(u16 *)(mine + rows + 2 * place_at) = (u16)(lo >> 16 * j);
+            }
         }
     }
 }
 
 /* ---- keys */
 
-/* Starts copies of keys [at, at + keys) of a run and their values; threads of `step` share them. */
-DEVICE void start_keys(const cuda_world *w, const key_run *run, int at, int keys, char *slot,
-                       int thread, int step) {
-    const int hd = WEIR_HEAD_DIM(w), stride = key_stride(w), pieces = hd / 8;
-    UNROLL_4 for (int i = thread; i < keys * pieces; i += step) {
+/* Bytes from a row of a slot to the next. */
+DEVICE int slot_stride(const cuda_world *w, bool is_pin) {
+    return store_type_bytes(is_pin ? WEIR_PIN_TYPE(w) : WEIR_KV_TYPE(w)) * WEIR_HEAD_DIM(w) + 16;
+}
+
+/* Scales of keys, then of values, of a slot. */
+DEVICE float *slot_scales(const cuda_world *w, const char *slot) {
+    return (float *)(slot + 2 * CUDA_PART_KEYS * key_stride(w));
+}
+
+/* Starts copies of a warp's keys from `at` on of a run, and of their values. */
+DEVICE void start_keys(const cuda_world *w, const key_run *run, bool is_pin, int at, char *slot) {
+    const int stride = slot_stride(w, is_pin), row_bytes = stride - 16, pieces = row_bytes / 16;
+    if (at >= run->n) return;
+    UNROLL_4 for (int i = LANE; i < CUDA_PART_KEYS * pieces; i += 32) {
         const int key = at + i / pieces, part = i % pieces * 16;
         const bool is_there = key < run->n;
-        const u64 from = (u64)(is_there ? row_of_key(run, key) : 0) * (u64)(2 * hd) + (u64)part;
+        const u64 from = (u64)(is_there ? row_of_key(run, key) : 0) * (u64)row_bytes + (u64)part;
         char *to = slot + i / pieces * stride + part;
         copy_16(to, run->keys.at + from, is_there);
-        copy_16(to + keys * stride, run->values.at + from, is_there);
+        copy_16(to + CUDA_PART_KEYS * stride, run->values.at + from, is_there);
+    }
+    if (is_pin || !is_scaled(w)) return;
+    UNROLL for (int i = LANE; i < 2 * CUDA_PART_KEYS; i += 32) {
+        const int key = at + i % CUDA_PART_KEYS;
+        const float *from = i < CUDA_PART_KEYS ? run->keys.scales : run->values.scales;
+        const bool is_there = key < run->n;
+        copy_4(slot_scales(w, slot) + i, from + (is_there ? row_of_key(run, key) : 0), is_there);
     }
 }
 
@@ -191,38 +200,104 @@ DEVICE void weigh_keys(const cuda_world *w, lines *l, float score[][4], int keys
     }
 }
 
-/* A warp's lines at the keys of a slot; at: the first one's index in its run. */
-DEVICE void look_at_slot(const cuda_world *w, lines *l, const char *slot, int keys, int at,
-                         int parts) {
-    const int hd = WEIR_HEAD_DIM(w), stride = key_stride(w);
-    const char *k = slot + (LANE / 16 * 8 + LANE % 8) * stride + LANE / 8 % 2 * 16;
-    const char *v = slot + (keys + LANE % 16) * stride + LANE / 16 * 16;
-    float score[CUDA_PART_KEYS / 8][4];
-    UNROLL for (int j = 0; j < keys / 2; j++) score[j / 4][j % 4] = 0;
+/* Two times two levels that lie side by side, as f16. */
+DEVICE u32 halves_of_word(const cuda_world *w, u32 word, int which) {
+    return WEIR_KV_TYPE(w) == CUDA_KV_INT8 ? f16_of_bytes(word ^ 0x80808080u, which, 128)
+                                           : f16_of_e4m3(word >> 16 * which & 0xffff);
+}
+
+/* 16 keys from `key` on, of 16 features from 16 * step on, as B of two products of 8 keys each. */
+DEVICE void take_keys(const cuda_world *w, u32 b[4], const char *slot, bool is_pin, int key,
+                      int step) {
+    const int stride = slot_stride(w, is_pin);
+    if (is_pin || !is_scaled(w)) {
+        const int row = key + LANE / 16 * 8 + LANE % 8;
+        load_matrices(b, slot + row * stride + LANE / 8 % 2 * 16 + 32 * step);
+        return;
+    }
+    UNROLL for (int i = 0; i < 2; i++) {
+        const char *four = slot + (key + 8 * i + LANE / 4) * stride + 16 * step + LANE % 4 * 4;
+        b[2 * i] = halves_of_word(w, *(const u32 *)four, 0);
+        b[2 * i + 1] = halves_of_word(w, *(const u32 *)four, 1);
+    }
+}
+
+/* The same of values: two products of 8 features each, in a row, or of stores of 8 bits (which of
+ * two bytes make a number to turn) the even and the odd ones. */
+DEVICE void take_values(const cuda_world *w, u32 b[4], const char *slot, bool is_pin, int key,
+                        int step) {
+    const int stride = slot_stride(w, is_pin);
+    const char *v = slot + (CUDA_PART_KEYS + key) * stride;
+    if (!is_scaled(w)) {
+        load_matrices_turned(b, v + LANE % 16 * stride + LANE / 16 * 16 + 32 * step);
+    } else if (is_pin) {
+        UNROLL for (int i = 0; i < 2; i++) {
+            const char *two = v + (8 * i + LANE % 4 * 2) * stride + 32 * step + LANE / 4 * 4;
+            const u32 x = *(const u32 *)two, y = *(const u32 *)(two + stride);
+            b[i] = (x & 0xffff) | y << 16;
+            b[2 + i] = x >> 16 | (y & 0xffff0000u);
+        }
+    } else {
+        u32 pairs[2];
+        load_two_turned(pairs, v + LANE % 16 * stride + 16 * step);
+        UNROLL for (int i = 0; i < 2; i++) {
+            const u32 word = middle_swapped(pairs[i]);
+            b[i] = halves_of_word(w, word, 0);
+            b[2 + i] = halves_of_word(w, word, 1);
+        }
+    }
+}
+
+/* Scores of lines, with their queries [hi, lo][n + 1][stride], and keys of a slot. */
+DEVICE void score_slot(const cuda_world *w, const char *queries, int n, const char *slot,
+                       bool is_pin, float score[][4]) {
+    const int mine = LANE % 16 < n ? LANE % 16 : n;
+    const char *q = queries + mine * key_stride(w) + LANE / 16 * 16;
+    float low[CUDA_PART_KEYS / 8][4]; /* apart: sums wait for each other */
+    UNROLL for (int j = 0; j < CUDA_PART_KEYS / 2; j++) score[j / 4][j % 4] = low[j / 4][j % 4] = 0;
     UNROLL for (int step = 0; step < LINE_STEPS; step++) {
-        if (16 * step >= hd) continue;
-        UNROLL for (int t = 0; t < keys / 16; t++) {
+        if (16 * step >= WEIR_HEAD_DIM(w)) continue;
+        u32 a[2][4];
+        load_matrices(a[0], q + 32 * step);
+        load_matrices(a[1], q + (n + 1) * key_stride(w) + 32 * step);
+        UNROLL for (int t = 0; t < CUDA_PART_KEYS / 16; t++) {
             u32 b[4];
-            load_matrices(b, k + 16 * t * stride + 32 * step);
-            UNROLL for (int part = 0; part < parts; part++) {
-                multiply_half(w, score[2 * t], l->q[step][part], b);
-                multiply_half(w, score[2 * t + 1], l->q[step][part], b + 2);
+            take_keys(w, b, slot, is_pin, 16 * t, step);
+            UNROLL for (int i = 0; i < 2; i++) {
+                multiply_half(w, score[2 * t + i], a[0], b + 2 * i);
+                multiply_half(w, low[2 * t + i], a[1], b + 2 * i);
             }
         }
     }
-    weigh_keys(w, l, score, keys, at);
-    UNROLL for (int t = 0; t < keys / 16; t++) {
+    UNROLL for (int j = 0; j < CUDA_PART_KEYS / 2; j++) {
+        const int key = j / 4 * 8 + LANE % 4 * 2 + j % 2;
+        score[j / 4][j % 4] += low[j / 4][j % 4];
+        if (!is_pin && is_scaled(w)) score[j / 4][j % 4] *= slot_scales(w, slot)[key];
+    }
+}
+
+/* A warp's lines at the keys of a slot; at: the first one's index in its run. */
+DEVICE void look_at_slot(const cuda_world *w, lines *l, const char *queries, int n,
+                         const char *slot, bool is_pin, int at) {
+    float score[CUDA_PART_KEYS / 8][4];
+    score_slot(w, queries, n, slot, is_pin, score);
+    weigh_keys(w, l, score, CUDA_PART_KEYS, at);
+    UNROLL for (int j = 0; j < CUDA_PART_KEYS / 2 && is_scaled(w); j++) {
+        const int key = CUDA_PART_KEYS + j / 4 * 8 + LANE % 4 * 2 + j % 2;
+        score[j / 4][j % 4] *= is_pin ? SUM_FACTOR : SUM_FACTOR * slot_scales(w, slot)[key];
+    }
+    UNROLL for (int t = 0; t < CUDA_PART_KEYS / 16; t++) {
         u32 a[2][4];
         UNROLL for (int i = 0; i < 4; i++) {
             const float *x = &score[2 * t + i / 2][i % 2 * 2];
             a[0][i] = pack_two(w, x[0], x[1]);
-            a[1][i] = parts == 2 ? pack_rest(w, a[0][i], x[0], x[1]) : 0;
+            a[1][i] = pack_rest(w, a[0][i], x[0], x[1]);
         }
         UNROLL for (int step = 0; step < LINE_STEPS; step++) {
-            if (16 * step >= hd) continue;
+            if (16 * step >= WEIR_HEAD_DIM(w)) continue;
             u32 b[4];
-            load_matrices_turned(b, v + 16 * t * stride + 32 * step);
-            UNROLL for (int part = 0; part < parts; part++) {
+            take_values(w, b, slot, is_pin, 16 * t, step);
+            UNROLL for (int part = 0; part < 2; part++) {
                 multiply_half(w, l->sum[2 * step], a[part], b);
                 multiply_half(w, l->sum[2 * step + 1], a[part], b + 2);
             }
@@ -243,9 +318,121 @@ DEVICE void close_lines(lines *l) {
     }
 }
 
-/* ---- a row alone in its slot */
+/* ---- rounds */
 
-enum { PART_HALVES = 2 }; /* of queries and weights: hi and lo */
+typedef struct round_place { /* of an item */
+    int r, kv_head;
+    int round, pins, rounds; /* of `rounds`, of which the first `pins` are of pins */
+} round_place;
+
+DEVICE const cuda_row *look_row(const cuda_world *w, int r) {
+    return (const cuda_row *)w->rows + r;
+}
+
+DEVICE int round_keys(void) {
+    return CUDA_PART_KEYS * N_WARPS;
+}
+
+DEVICE void place_enter(const cuda_world *w, round_place *p) {
+    p->pins = (look_row(w, p->r)->pins + round_keys() - 1) / round_keys();
+    p->rounds = look_row(w, p->r)->tile_rows;
+}
+
+/* The round that is `at` of all. */
+DEVICE round_place place_of_round(const cuda_world *w, int at) {
+    float before = 0;
+    for (int r = LANE; r < w->n; r += 32) {
+        before += look_row(w, r)->tile_first * w->n_kv_heads <= at ? 1.0f : 0.0f;
+    }
+    round_place p;
+    p.r = (int)warp_sum(before) - 1;
+    place_enter(w, &p);
+    at -= look_row(w, p.r)->tile_first * w->n_kv_heads;
+    p.kv_head = at / p.rounds;
+    p.round = at % p.rounds;
+    return p;
+}
+
+DEVICE void place_next(const cuda_world *w, round_place *p) {
+    if (++p->round < p->rounds) return;
+    p->round = 0;
+    if (++p->kv_head < w->n_kv_heads) return;
+    p->kv_head = 0;
+    if (++p->r < w->n) place_enter(w, p);
+}
+
+DEVICE bool place_is_last(const round_place *p) {
+    return p->round == p->rounds - 1;
+}
+
+DEVICE int all_rounds(const cuda_world *w) {
+    const cuda_row *last = look_row(w, w->n - 1);
+    return (last->tile_first + last->tile_rows) * w->n_kv_heads;
+}
+
+/* The first round of block `block`. */
+DEVICE int round_cut(int rounds, int block) {
+    return (int)((long long)rounds * block / N_BLOCKS);
+}
+
+DEVICE int block_of_round(int rounds, int at) {
+    int block = (int)((long long)at * N_BLOCKS / rounds);
+    while (round_cut(rounds, block + 1) <= at) block++;
+    return block;
+}
+
+/* ---- a stretch of rounds */
+
+typedef struct part_look { /* of a warp */
+    char *slots;
+    round_place next; /* to be copied */
+    key_run run;      /* of it */
+    int from, to;     /* rounds of the block */
+    int fed;          /* rounds whose copies were started, or would have been */
+} part_look;
+
+DEVICE int part_slot_bytes(const cuda_world *w) {
+    return 2 * CUDA_PART_KEYS * (key_stride(w) + (is_scaled(w) ? (int)sizeof(float) : 0));
+}
+
+DEVICE key_run run_of_round(const cuda_world *w, const cuda_stage *s, const round_place *p) {
+    return keys_of_row(w, look_row(w, p->r), s->layer, p->kv_head, p->round < p->pins, 0,
+                       0x40000000);
+}
+
+/* The first key of this warp's of a round. */
+DEVICE int key_of_round(const round_place *p) {
+    const int round = p->round < p->pins ? p->round : p->round - p->pins;
+    return (round * N_WARPS + WARP) * CUDA_PART_KEYS;
+}
+
+/* Starts the copies of the next round, if there is one. */
+DEVICE void part_feed(const cuda_world *w, const cuda_stage *s, part_look *t) {
+    if (t->from + t->fed < t->to) {
+        const round_place *p = &t->next;
+        if (t->fed == 0 || p->round == 0 || p->round == p->pins) t->run = run_of_round(w, s, p);
+        start_keys(w, &t->run, p->round < p->pins, key_of_round(p),
+                   t->slots + t->fed % w->look.part_slots * part_slot_bytes(w));
+        place_next(w, &t->next);
+    }
+    t->fed++;
+    copies_commit();
+}
+
+/* The keys of rows whose last round this block has. */
+DEVICE void store_own(const cuda_world *w, const cuda_stage *s, const part_look *t) {
+    round_place p = place_of_round(w, t->from);
+    int at = t->from + p.rounds - 1 - p.round;
+    for (int i = 0; at < t->to; i += 2) {
+        UNROLL for (int is_v = 0; is_v < 2; is_v++) {
+            if ((i + is_v) % N_WARPS == WARP) store_row(w, s, p.r, p.kv_head, is_v);
+        }
+        p.round = p.rounds - 1;
+        place_next(w, &p);
+        if (p.r == w->n) break;
+        at += p.rounds;
+    }
+}
 
 /* Lines see all keys of a run. */
 DEVICE void view_run(const cuda_world *w, const line_set *set, const key_run *run, lines *l) {
@@ -260,36 +447,34 @@ DEVICE void view_run(const cuda_world *w, const line_set *set, const key_run *ru
     }
 }
 
-/* The warps' keys in turn: warp i looks at batches i, i + warps, ... of 16. */
-DEVICE void look_at_part(const cuda_world *w, const line_set *set, const key_run runs[2],
-                         const char *queries, char *slots, lines *l) {
-    const int slot_bytes = 2 * CUDA_PART_KEYS * key_stride(w), n_slots = w->look.part_slots;
-    const int n_pins = (runs[1].n + CUDA_PART_KEYS - 1) / CUDA_PART_KEYS;
-    const int n = n_pins + (runs[0].n + CUDA_PART_KEYS - 1) / CUDA_PART_KEYS;
+/* Looks at rounds from *p on, to the end of its item or of the stretch. */
+DEVICE void look_at_rounds(const cuda_world *w, const cuda_stage *s, const line_set *set,
+                           const char *queries, part_look *t, round_place p, int n, lines *l) {
     int kind = -1;
-    for (int turn = 1 - n_slots; WARP + turn * N_WARPS < n; turn++) {
-        const int ahead = turn + n_slots - 1, next = WARP + ahead * N_WARPS;
-        const int i = WARP + turn * N_WARPS;
-        if (turn >= 0) copies_wait(n_slots - 2);
+    for (int i = 0; i < n; i++, p.round++) {
+        const bool is_pin = p.round < p.pins;
+        const int ahead = w->look.part_slots - 1, at = key_of_round(&p);
+        const int slot = (t->fed - ahead) % w->look.part_slots;
+        copies_wait(ahead - 1);
         warp_sync();
-        if (next < n) {
-            const bool is_pin = next < n_pins;
-            start_keys(w, &runs[is_pin], (is_pin ? next : next - n_pins) * CUDA_PART_KEYS,
-                       CUDA_PART_KEYS, slots + ahead % n_slots * slot_bytes, LANE, 32);
-        }
-        copies_commit();
-        if (turn < 0) continue;
-        const bool is_pin = i < n_pins;
+        part_feed(w, s, t);
         if (kind != is_pin) {
+            const key_run run = run_of_round(w, s, &p);
             kind = is_pin;
-            take_lines(w, set, queries, 0, is_pin, l, PART_HALVES);
-            view_run(w, set, &runs[is_pin], l);
+            view_run(w, set, &run, l);
         }
-        look_at_slot(w, l, slots + turn % n_slots * slot_bytes, CUDA_PART_KEYS,
-                     (is_pin ? i : i - n_pins) * CUDA_PART_KEYS, PART_HALVES);
+        if (at >= l->to[0]) continue; /* to is the same of all lines */
+        const char *keys = t->slots + slot * part_slot_bytes(w);
+        if (is_pin && is_scaled(w)) { /* apart, so that no loop asks for the type of its keys */
+            look_at_slot(w, l, queries + 2 * (set->n + 1) * key_stride(w), set->n, keys, true, at);
+        } else {
+            look_at_slot(w, l, queries + 2 * is_pin * (set->n + 1) * key_stride(w), set->n, keys,
+                         false, at);
+        }
     }
-    copies_wait(0);
 }
+
+/* ---- sums */
 
 /* A warp's lines to [n][hd + 2]: sums, most, total. */
 DEVICE void put_sums(const cuda_world *w, const line_set *set, lines *l, float *to) {
@@ -301,25 +486,28 @@ DEVICE void put_sums(const cuda_world *w, const line_set *set, lines *l, float *
         if (i >= set->n) continue;
         UNROLL for (int j = 0; j < 4 * LINE_STEPS; j++) {
             if (8 * (j / 2) >= hd) continue;
-            line[j / 2 * 8 + LANE % 4 * 2 + j % 2] = l->sum[j / 2][2 * half + j % 2];
+            const int column = LANE % 4 * 2 + j % 2;
+            line[is_scaled(w) ? j / 4 * 16 + 2 * column + j / 2 % 2 : j / 2 * 8 + column] =
+                l->sum[j / 2][2 * half + j % 2] * (is_scaled(w) ? 1 / SUM_FACTOR : 1);
         }
         if (LANE % 4 == 0) line[hd] = l->most[half], line[hd + 1] = l->total[half];
     }
 }
 
-/* Merges n tables [set->n][hd + 2] that lie `step` apart, in their order: to such a table, or when
- * it is the result to the rows. */
+/* Merges n tables [set->n][hd + 2] that lie `step` apart, the first at `first`, in their order: to
+ * such a table, or when it is the result to the rows. */
 DEVICE void merge_sums(const cuda_world *w, const cuda_stage *s, const line_set *set,
-                       const float *from, int n, int step, float *to) {
+                       const float *first, const float *from, int n, int step, float *to) {
     const int hd = WEIR_HEAD_DIM(w), size = hd + 2;
     for (int i = THREAD; i < set->n * hd; i += N_THREADS) {
         const int line = i / hd * size, d = i % hd;
         float most = LEAST_SCORE, sum = 0, total = 0;
         UNROLL_4 for (int k = 0; k < n; k++) {
-            most = fmaxf(most, load_any(from + k * step + line + hd));
+            const float *table = (k ? from + k * step : first) + line;
+            most = fmaxf(most, load_any(table + hd));
         }
         UNROLL_4 for (int k = 0; k < n; k++) {
-            const float *table = from + k * step + line;
+            const float *table = (k ? from + k * step : first) + line;
             const float weight = power_of_2(load_any(table + hd) - most);
             sum += weight * load_any(table + d);
             total += weight * load_any(table + hd + 1);
@@ -334,47 +522,75 @@ DEVICE void merge_sums(const cuda_world *w, const cuda_stage *s, const line_set 
     }
 }
 
-DEVICE void attend_part(const cuda_world *w, const cuda_stage *s, const line_set *set, int item,
-                        int part) {
-    const cuda_row *row = (const cuda_row *)w->rows + set->first;
-    const int table = set->n * (WEIR_HEAD_DIM(w) + 2);
-    const int ring_bytes = w->look.part_slots * 2 * CUDA_PART_KEYS * key_stride(w);
-    const int n_parts = (row->n_splits + w->look.splits - 1) / w->look.splits;
-    const int most = w->look.splits * w->split; /* keys of a part */
-    char *queries = shared_bytes + N_WARPS * ring_bytes;
-    float *warps = (float *)shared_bytes;
-    float *partials = (float *)w->look.partials + (u64)item * (u64)w->look.max_parts * (u64)table;
+/* Where block `block` leaves its part of the item whose first round is `start`: [2] for each block,
+ * of the item that it begins with and of the one it ends with. */
+DEVICE float *partial_of(const cuda_world *w, int rounds, int block, int start) {
+    const int table = w->n_heads / w->n_kv_heads * (WEIR_HEAD_DIM(w) + 2);
+    const int is_second = start > round_cut(rounds, block);
+    return (float *)w->look.partials + (u64)(2 * block + is_second) * (u64)table;
+}
+
+/* The sums of the warps, of `n` rounds from *p on of an item that begins with round `start`. */
+DEVICE void finish_part(const cuda_world *w, const cuda_stage *s, const line_set *set,
+                        const round_place *p, int start, int n, float *warps, lines *l) {
+    const int table = set->n * (WEIR_HEAD_DIM(w) + 2), rounds = all_rounds(w);
+    unsigned *tickets = (unsigned *)w->look.tickets + p->r * w->n_kv_heads + p->kv_head;
     int *is_last = (int *)(shared_bytes + w->look.part_bytes - 16);
-    key_run runs[2];
-    lines l;
-    if (part >= n_parts) return;
-    block_sync(); /* shared memory is free */
-    open_lines(&l);
-    if (part == row->own / w->look.splits) {
-        for (int is_v = WARP; is_v < 2; is_v += N_WARPS) {
-            store_row(w, s, set->first, set->kv_head, is_v);
-        }
-    }
-    UNROLL for (int is_pin = 0; is_pin < 2; is_pin++) {
-        runs[is_pin] = keys_of_row(w, row, s->layer, set->kv_head, is_pin, part, most);
-    }
-    load_lines(w, s, set, queries, PART_HALVES);
+    put_sums(w, set, l, warps + WARP * table);
     block_sync();
-    look_at_part(w, set, runs, queries, shared_bytes + WARP * ring_bytes, &l);
-    block_sync(); /* all have looked: the rings take the sums */
-    put_sums(w, set, &l, warps + WARP * table);
+    if (n == p->rounds) {
+        merge_sums(w, s, set, warps, warps, N_WARPS, table, 0);
+        return;
+    }
+    const int first = block_of_round(rounds, start);
+    const int last = block_of_round(rounds, start + p->rounds - 1);
+    merge_sums(w, s, set, warps, warps, N_WARPS, table, partial_of(w, rounds, BLOCK, start));
+    if (!comes_last(tickets, last - first + 1, is_last)) return;
+    merge_sums(w, s, set, partial_of(w, rounds, first, start),
+               (const float *)w->look.partials + (u64)(2 * first) * (u64)table, last - first + 1,
+               2 * table, 0);
+}
+
+/* ---- a block */
+
+DEVICE void attend_stretch(const cuda_world *w, const cuda_stage *s, part_look *t) {
+    const int share = w->n_heads / w->n_kv_heads, ahead = w->look.part_slots - 1;
+    char *queries = shared_bytes + N_WARPS * w->look.part_slots * part_slot_bytes(w);
+    float *warps = (float *)(queries + 4 * (share + 1) * key_stride(w));
+    round_place p = t->next;
+    while (t->fed < ahead && t->from + t->fed < t->to && !place_is_last(&t->next)) {
+        part_feed(w, s, t);
+    }
+    launch_wait();
+    store_own(w, s, t);
     block_sync();
-    merge_sums(w, s, set, warps, N_WARPS, table, n_parts > 1 ? partials + part * table : 0);
-    if (n_parts == 1) return;
-    if (!comes_last((unsigned *)w->look.tickets + item, n_parts, is_last)) return;
-    merge_sums(w, s, set, partials, n_parts, table, 0);
+    while (t->fed < ahead) part_feed(w, s, t);
+    for (int at = t->from; at < t->to;) {
+        const int left = p.rounds - p.round, n = left < t->to - at ? left : t->to - at;
+        const line_set set = {p.r, 1, p.kv_head, share};
+        lines l;
+        load_lines(w, s, &set, queries);
+        block_sync();
+        open_lines(&l);
+        look_at_rounds(w, s, &set, queries, t, p, n, &l);
+        finish_part(w, s, &set, &p, at - p.round, n, warps, &l);
+        block_sync(); /* queries and sums may be written again */
+        at += n;
+        p.round += n - 1;
+        place_next(w, &p);
+    }
+    copies_wait(0);
 }
 
 DEVICE void attend_all_parts(const cuda_world *w, const cuda_stage *s) {
-    const int share = w->n_heads / w->n_kv_heads, parts = w->look.max_parts;
-    for (int unit = BLOCK; unit < w->n * w->n_kv_heads * parts; unit += N_BLOCKS) {
-        const int item = unit / parts;
-        const line_set set = {item / w->n_kv_heads, 1, item % w->n_kv_heads, share};
-        attend_part(w, s, &set, item, unit % parts);
-    }
+    const int rounds = all_rounds(w);
+    part_look t;
+    t.from = round_cut(rounds, BLOCK);
+    t.to = round_cut(rounds, BLOCK + 1);
+    t.fed = 0;
+    launch_next();
+    if (t.from == t.to) return;
+    t.slots = shared_bytes + WARP * w->look.part_slots * part_slot_bytes(w);
+    t.next = place_of_round(w, t.from);
+    attend_stretch(w, s, &t);
 }

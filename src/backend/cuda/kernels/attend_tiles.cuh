@@ -27,7 +27,12 @@
 
 #define N_LOOKERS (N_WARPS - WIDE_COPIERS)
 
-enum { GROUP_LINES = CUDA_GROUP_LINES, COPIER_ROWS = 8 /* that a copier converts at a time */ };
+enum { GROUP_LINES = CUDA_GROUP_LINES };
+#ifdef WEIR_EMULATED
+    #define COPIER_ROWS 32 /* of a slot, that a copier has levels of at most */
+#else
+    #define COPIER_ROWS 8
+#endif
 #define MOST_GROWTH 8.0f
 
 DEVICE int tile_dim(const cuda_world *w) {
@@ -99,32 +104,22 @@ DEVICE void slot_done(const slot_queue *q, slot_place *p) {
 
 /* ---- the warps that copy */
 
-/* 8 levels to f16, times their scale; a 256th first, since a scale may be too small for an f16. */
-DEVICE void halves_of_levels(u32 out[4], const u32 levels[2], int type, float scale) {
-    const u32 d = f16_of_float(256 * scale), both = d | d << 16, down = 0x1c001c00u; /* 2^-8 */
-    UNROLL for (int i = 0; i < 4; i++) {
-        const u32 word = levels[i / 2];
-        const u32 two = type == CUDA_KV_INT8 ? f16_of_bytes(word ^ 0x80808080u, i % 2, 128)
-                                             : f16_of_e4m3(word >> i % 2 * 16 & 0xffff);
-        out[i] = f16_scaled(f16_scaled(two, down, 0), both, 0);
-    }
-}
-
 typedef struct copied_rows { /* of the store: `left` from `at` on, then zeros */
     store_rows from;
     int at, wrap, left;
 } copied_rows;
 
-/* A copier has the same 8 features of every `step`-th row. */
+/* A copier has the same features of every `step`-th row: 16 bytes of them. */
 typedef struct copier {
-    int part, first, step;
+    int thread, part, first, step;
 } copier;
 
-DEVICE copier copier_of(const cuda_world *w) {
-    const int parts = tile_dim(w) / 8, thread = THREAD - 32 * N_LOOKERS;
+DEVICE copier copier_of(const cuda_world *w, int type) {
+    const int parts = tile_dim(w) * store_type_bytes(type) / 16;
     copier c;
-    c.part = thread % parts;
-    c.first = thread / parts;
+    c.thread = THREAD - 32 * N_LOOKERS;
+    c.part = c.thread % parts;
+    c.first = c.thread / parts;
     c.step = 32 * WIDE_COPIERS / parts;
     return c;
 }
@@ -133,67 +128,98 @@ DEVICE int row_copied(const copied_rows *r, int i) {
     return r->at + i < r->wrap ? r->at + i : r->at + i - r->wrap;
 }
 
-/* Where features of row i go in a slot. */
-DEVICE char *place_copied(const cuda_world *w, const copier *c, char *slot, int i) {
-    return slot + (c->part / 8 * tile_keys(w) + i) * 128 + ((c->part ^ i) & 7) * 16;
+/* Where 8 features of row i go in a slot. */
+DEVICE char *place_copied(const cuda_world *w, char *slot, int part, int i) {
+    return slot + (part / 8 * tile_keys(w) + i) * 128 + ((part ^ i) & 7) * 16;
 }
 
 DEVICE void copy_halves(const cuda_world *w, const copied_rows *r, char *slot) {
-    const int hd = WEIR_HEAD_DIM(w);
-    const copier c = copier_of(w);
-    UNROLL_8 for (int i = c.first; i < tile_keys(w); i += c.step) {
+    const int hd = WEIR_HEAD_DIM(w), keys = tile_keys(w);
+    const copier c = copier_of(w, CUDA_KV_F16);
+    if (r->left >= keys && r->at + keys <= r->wrap && tile_dim(w) == hd && c.step % 8 == 0) {
+        /* most tiles: rows in a row, places a constant apart */
+        const char *from = r->from.at + (u64)(r->at + c.first) * (u64)(2 * hd) + (u64)(16 * c.part);
+        char *to = place_copied(w, slot, c.part, c.first);
+        UNROLL for (int i = 0; i < keys; i += c.step) {
+            copy_16(to + i * 128, from + i * 2 * hd, true);
+        }
+        return;
+    }
+    for (int i = c.first; i < keys; i += c.step) {
         const bool is_there = i < r->left && 8 * c.part < hd;
         const u64 at = (u64)row_copied(r, i) * (u64)(2 * hd) + (u64)(16 * c.part);
-        copy_16(place_copied(w, &c, slot, i), r->from.at + (is_there ? at : 0), is_there);
+        copy_16(place_copied(w, slot, c.part, i), r->from.at + (is_there ? at : 0), is_there);
     }
 }
 
-/* Up to COPIER_ROWS rows of a copier from row `first` on: loaded, and later put as halves. */
-DEVICE void load_levels(const cuda_world *w, const copied_rows *r, int first,
-                        u32 levels[COPIER_ROWS][2], float scales[COPIER_ROWS]) {
+/* Levels and scales of rows on their way to where the same thread will read them. */
+DEVICE void fetch_levels(const cuda_world *w, const copied_rows *r, char *levels,
+                         float scales[COPIER_ROWS]) {
     const int hd = WEIR_HEAD_DIM(w);
-    const copier c = copier_of(w);
-    UNROLL for (int k = 0; k < COPIER_ROWS; k++) {
-        const int i = first + c.first + k * c.step;
-        const bool is_there = i < r->left && 8 * c.part < hd && i < tile_keys(w);
+    const copier c = copier_of(w, WEIR_KV_TYPE(w));
+    UNROLL for (int k = 0; k < tile_keys(w) / c.step; k++) {
+        const int i = c.first + k * c.step;
+        const bool is_there = i < r->left && 16 * c.part < hd;
         const int row = is_there ? row_copied(r, i) : 0;
-        load_8(levels[k], r->from.at + row * hd + (is_there ? 8 * c.part : 0));
+        copy_16(levels + (k * 32 * WIDE_COPIERS + c.thread) * 16,
+                r->from.at + (u64)row * (u64)hd + (u64)(is_there ? 16 * c.part : 0), is_there);
         scales[k] = load_float(r->from.scales + row);
-        if (!is_there) levels[k][0] = levels[k][1] = 0;
     }
+    copies_commit();
 }
 
-DEVICE void put_levels(const cuda_world *w, int type, char *slot, int first,
-                       u32 levels[COPIER_ROWS][2], const float scales[COPIER_ROWS]) {
-    const copier c = copier_of(w);
-    UNROLL for (int k = 0; k < COPIER_ROWS; k++) {
-        const int i = first + c.first + k * c.step;
-        u32 halves[4];
-        halves_of_levels(halves, levels[k], type, scales[k]);
-        if (i < tile_keys(w)) store_16(place_copied(w, &c, slot, i), halves);
-    }
-}
-
-/* Fills the next slot; it may still be looked at. */
-DEVICE void copy_slot(const cuda_world *w, const slot_queue *q, slot_place *p,
-                      const copied_rows *r) {
-    char *slot = q->slots + p->at * q->bytes;
-    const bool is_scaled = store_is_scaled(r->from.type);
-    const int each = COPIER_ROWS * copier_of(w).step;
-    for (int first = 0; first < tile_keys(w); first += is_scaled ? each : tile_keys(w)) {
-        u32 levels[COPIER_ROWS][2];
-        float scales[COPIER_ROWS];
-        if (is_scaled) load_levels(w, r, first, levels, scales);
-        if (first == 0 && p->round > 0) gate_pass(q->empty + p->at, p->round - 1);
-        if (is_scaled) {
-            put_levels(w, r->from.type, slot, first, levels, scales);
-        } else {
-            copy_halves(w, r, slot);
+/* To f16, times their scale; a 256th first, since a scale may be too small for an f16. */
+DEVICE void put_levels(const cuda_world *w, char *slot, const char *levels,
+                       const float scales[COPIER_ROWS]) {
+    const copier c = copier_of(w, WEIR_KV_TYPE(w));
+    UNROLL for (int k = 0; k < tile_keys(w) / c.step; k++) {
+        const u32 d = f16_of_float(256 * scales[k]), both = d | d << 16, down = 0x1c001c00u;
+        u32 words[4], halves[2][4];
+        load_16(words, levels + (k * 32 * WIDE_COPIERS + c.thread) * 16);
+        UNROLL for (int i = 0; i < 8; i++) {
+            const u32 two = halves_of_word(w, words[i / 2], i % 2);
+            halves[i / 4][i % 4] = f16_scaled(f16_scaled(two, down, 0), both, 0);
+        }
+        UNROLL for (int i = 0; i < 2; i++) {
+            store_16(place_copied(w, slot, 2 * c.part + i, c.first + k * c.step), halves[i]);
         }
     }
-    if (is_scaled) wide_see(); /* else who looks does: here it would wait for the copies */
-    copies_arrive(q->full + p->at);
+}
+
+/* The next slot, once nobody looks at it. */
+DEVICE char *slot_free(const slot_queue *q, const slot_place *p) {
+    if (p->round > 0) gate_pass(q->empty + p->at, p->round - 1);
+    return q->slots + p->at * q->bytes;
+}
+
+DEVICE void slot_filled(const slot_queue *q, slot_place *p) {
     if (++p->at == q->n) p->at = 0, p->round++;
+}
+
+/* A run of levels of 8 bits: those of the next slot are on their way while these are put. */
+DEVICE void copy_levels(const cuda_world *w, const cuda_stage *s, const line_set *set, int slot,
+                        copied_rows r, int n, const slot_queue *q, slot_place *p) {
+    char *levels = (char *)(q->empty + q->n);
+    float scales[2][COPIER_ROWS];
+    r.from = store_of(w, slot, s->layer, false, 0, set->kv_head);
+    fetch_levels(w, &r, levels, scales[0]);
+    for (int i = 0; i < n; i++) {
+        UNROLL for (int is_v = 0; is_v < 2; is_v++) {
+            if (is_v) {
+                r.left -= tile_keys(w);
+                r.at += tile_keys(w);
+                if (r.at >= r.wrap) r.at -= r.wrap;
+            }
+            r.from = store_of(w, slot, s->layer, false, !is_v, set->kv_head);
+            fetch_levels(w, &r, levels + !is_v * (q->bytes / 2), scales[!is_v]);
+            copies_wait(1);
+            put_levels(w, slot_free(q, p), levels + is_v * (q->bytes / 2), scales[is_v]);
+            wide_see();
+            gate_arrive_each(q->full + p->at);
+            slot_filled(q, p);
+        }
+    }
+    copies_wait(0);
 }
 
 /* All tiles of a run, keys and values in turn. */
@@ -206,10 +232,16 @@ DEVICE void copy_run(const cuda_world *w, const cuda_stage *s, const line_set *s
     r.at = is_pin ? 0 : newest->at - (run.keys - 1);
     if (r.at < 0) r.at += w->ring;
     r.left = run.keys;
+    if (!is_pin && is_scaled(w)) {
+        copy_levels(w, s, set, newest->slot, r, run.n, q, p);
+        return;
+    }
     for (int i = 0; i < run.n; i++) {
         UNROLL for (int is_v = 0; is_v < 2; is_v++) {
             r.from = store_of(w, newest->slot, s->layer, is_pin, is_v, set->kv_head);
-            copy_slot(w, q, p, &r);
+            copy_halves(w, &r, slot_free(q, p));
+            copies_arrive(q->full + p->at); /* who looks sees to it that it sees them */
+            slot_filled(q, p);
         }
         r.left -= tile_keys(w);
         r.at += tile_keys(w);
@@ -253,17 +285,20 @@ DEVICE void put_queries(const cuda_world *w, const cuda_stage *s, const line_set
     const float scale = s->scale * LOG2_E, *in = row_of(&s->in, 0);
     const line_place mine = line_at(w, set, line + LANE < set->n ? line + LANE : 0);
     const int query = mine.r * s->in.stride + mine.head * hd;
+    /* rows that see as many keys are turned alike at p */
+    const cuda_row *rows = (const cuda_row *)w->rows;
+    const int like = rows[mine.r].p == rows[set->first].p ? set->first : mine.r;
     for (int i = LANE; i < tile_dim(w) / 2; i += 32) {
         const bool is_in = i < hd / 2, turns = i < pairs, is_far = turns && !w->interleaved;
         const int at[2] = {is_far ? i : 2 * i, is_far ? i + pairs : 2 * i + 1};
         float q[CUDA_LINES][2], c[CUDA_LINES][2], d[CUDA_LINES][2];
         UNROLL for (int k = 0; k < CUDA_LINES; k++) {
             const float *from = in + shuffle_int(query, k);
-            const int phase = shuffle_int(mine.r, k) * pairs + (turns ? i : 0);
             UNROLL for (int e = 0; e < 2; e++) {
+                const int phase = shuffle_int(e ? like : mine.r, k) * pairs + (turns ? i : 0);
                 q[k][e] = load_float(from + (is_in ? at[e] : 0));
-                c[k][e] = load_float((const float *)(e ? w->cos_pin : w->cos_pos) + phase);
-                d[k][e] = load_float((const float *)(e ? w->sin_pin : w->sin_pos) + phase);
+                c[k][e] = ((const float *)(e ? w->cos_pin : w->cos_pos))[phase];
+                d[k][e] = ((const float *)(e ? w->sin_pin : w->sin_pos))[phase];
             }
         }
         UNROLL for (int k = 0; k < CUDA_LINES; k++) {

@@ -272,6 +272,11 @@ DEVICE float inverse_root(float x) {
     return __frsqrt_rn(x);
 }
 
+/* Bytes 0, 2, 1, 3 of a word. */
+DEVICE u32 middle_swapped(u32 word) {
+    return __byte_perm(word, 0, 0x3120);
+}
+
 /* ---- matrix instruction */
 
 /* Two bytes of a word as two f16, each less `bias`; which: bytes 0 and 1, or 2 and 3.  Exact: 1024
@@ -354,6 +359,13 @@ DEVICE void load_matrices_turned(u32 out[4], const void *p) {
                  : "r"((u32)__cvta_generic_to_shared(p)));
 }
 
+/* Two of them; lanes 0 to 15 say where rows are. */
+DEVICE void load_two_turned(u32 out[2], const void *p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(out[0]), "=r"(out[1])
+                 : "r"((u32)__cvta_generic_to_shared(p)));
+}
+
 /* ---- small copies into shared memory: each thread commits its own and waits for them, then
  * threads meet */
 
@@ -362,6 +374,14 @@ DEVICE void copy_16(void *to, const void *from, bool is_there) {
     asm volatile(
         "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(to)),
         "l"(from), "r"(is_there ? 16 : 0)
+        : "memory");
+}
+
+/* 4 bytes likewise. */
+DEVICE void copy_4(void *to, const void *from, bool is_there) {
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"((u32)__cvta_generic_to_shared(to)),
+        "l"(from), "r"(is_there ? 4 : 0)
         : "memory");
 }
 

@@ -8,6 +8,13 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
+/* The gate has an arrival of every thread. */
+DEVICE void gate_arrive_each(u64 *gate) {
+    asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(
+                     shared_address(gate))
+                 : "memory");
+}
+
 #if HAS_WIDE
 
 /* Of matrices [rows][64] of 16 bits as a stage has them: 8 rows are 1024 bytes from the next 8;
