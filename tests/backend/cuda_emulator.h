@@ -225,6 +225,13 @@ DEVICE u32 bf16_of_floats(float a, float b) {
     return bf16_of_float(a) | bf16_of_float(b) << 16;
 }
 
+DEVICE u32 pick_bytes(u32 a, u32 b, u32 order) {
+    const u64 both = (u64)b << 32 | a;
+    u32 out = 0;
+    for (int i = 0; i < 4; i++) out |= (u32)(both >> (order >> 4 * i & 7) * 8 & 255) << 8 * i;
+    return out;
+}
+
 DEVICE u32 bits_of_float(float x) {
     return float_bits(x);
 }

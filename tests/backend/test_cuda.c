@@ -189,6 +189,11 @@ static void every_store_type_gives_the_reference(void **state) {
         check(what, &s, types[i], "cuda-ops", 2, types[i] == WEIR_F32 ? CLOSE : CLOSE_STORE);
         check(what, &s, types[i], "cuda-ops", 5,
               types[i] == WEIR_FP8 ? CLOSE_MANY_FP8 : CLOSE_MANY);
+        s.head_dim = s.rope_dims = i % 2 ? 64 : 32; /* keys of 16 bits as tiles */
+        s.n_heads = 4, s.n_kv_heads = i % 2 ? 1 : 4;
+        for (int rows = 1; rows <= 2; rows++) {
+            check(what, &s, types[i], "cuda", rows, types[i] == WEIR_F32 ? CLOSE : CLOSE_STORE);
+        }
     }
 }
 

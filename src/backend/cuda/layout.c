@@ -73,6 +73,7 @@ static tensor_type packed_type(const plan *p, int root, weir_type wanted) {
 /* The product whose result, [gate | up], is read as act(gate) * up and nowhere else; -1: op has
  * other inputs. */
 static int gated_product(const plan *p, const plan_op *op) {
+    assert(op >= p->ops && op < p->ops + p->n_ops);
     if (op->kind != NN_PROJECT || op->prologue != PLAN_GATE) return -1;
     const plan_tensor *g = &p->tensors[op->in[0]], *u = &p->tensors[op->in[1]];
     for (int i = (int)(op - p->ops) - 1; i >= 0; i--) {
@@ -90,6 +91,7 @@ static int gated_product(const plan *p, const plan_op *op) {
 
 /* Rows of gate of a matrix that is used so in all its products; 0: in rows as they are. */
 static int gated_rows(const plan *p, int matrix) {
+    assert(matrix >= 0 && matrix < p->n_matrices);
     int n = 0, gated = 0;
     for (int i = 0; i < p->n_ops; i++) {
         const plan_op *op = &p->ops[i];

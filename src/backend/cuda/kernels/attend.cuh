@@ -19,18 +19,6 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-enum { KEYS = CUDA_KEYS }; /* that a warp looks at together */
-
-#define NO_SCORE (-3.0e38f)
-
-/* A warp at the keys of a split: running softmax of each head.  Lane l keeps the score of key l / 4
- * of a batch for one head, head l % 4 (of four heads), l % 4 / 2 (of two) or 0. */
-typedef struct look {
-    float q[WEIR_HEADS][WEIR_LANE_PAIRS][2];   /* of the pins or of the ring */
-    float sum[WEIR_HEADS][WEIR_LANE_PAIRS][2]; /* of weighted values */
-    float most, total;                         /* total: of this lane's keys */
-} look;
-
 /* In shared memory; layout.c counts the bytes. */
 typedef struct attend_space {
     float *q_pos, *q_pin; /* [WEIR_HEADS][hd] */
@@ -49,7 +37,8 @@ DEVICE attend_space attend_space_of(const cuda_world *w) {
     out.q_pin = out.q_pos + WEIR_HEADS * hd;
     out.warps = out.q_pin + WEIR_HEADS * hd;
     out.weights = out.warps + N_WARPS * WEIR_HEADS * (hd + 2);
-    out.own_scales = out.weights + (WEIR_HEADS * w->max_splits + 3) / 4 * 4;
+    const int floats = (int)(out.weights - out.q_pos) + WEIR_HEADS * w->max_splits;
+    out.own_scales = out.q_pos + (floats + 3) / 4 * 4; /* own is aligned to 16 bytes */
     out.is_last = (int *)(out.own_scales + 2);
     out.own = (char *)(out.own_scales + 4);
     out.brought = out.own + 2 * hd * 4;
@@ -75,37 +64,6 @@ DEVICE void load_queries(const cuda_world *w, const cuda_stage *s, const attend_
         to->q_pos[i] = pos * s->scale;
         to->q_pin[i] = pin * s->scale;
     }
-}
-
-/* Halves 2 * half values: lanes with bit `mask` go on with the upper ones, the others with the
- * lower, each pair of lanes having added what it gave. */
-DEVICE void fold(float *v, int half, int mask) {
-    const bool is_upper = LANE & mask;
-    UNROLL for (int i = 0; i < half; i++) {
-        const float given = is_upper ? v[i] : v[i + half];
-        v[i] = (is_upper ? v[i + half] : v[i]) + shuffle_xor(given, mask);
-    }
-}
-
-/* Sums n values (8, 16 or 32) over the lanes of a warp; lane l gets that of value l / (32 / n). */
-DEVICE float sum_many(float *v, int n) {
-    if (n == 32) fold(v, 16, 16);
-    if (n >= 16) fold(v, 8, n == 32 ? 8 : 16);
-    fold(v, 4, n == 32 ? 4 : n == 16 ? 8 : 16);
-    fold(v, 2, n == 32 ? 2 : n == 16 ? 4 : 8);
-    fold(v, 1, n == 32 ? 1 : n == 16 ? 2 : 4);
-    if (n == 8) v[0] += shuffle_xor(v[0], 2);
-    if (n <= 16) v[0] += shuffle_xor(v[0], 1);
-    return v[0];
-}
-
-/* The lane that has the score of key u for head h. */
-DEVICE int lane_of(int u, int h) {
-    return u * 4 + h * (4 / WEIR_HEADS);
-}
-
-DEVICE float key_scale(const store_rows *rows, int at) {
-    return store_is_scaled(rows->type) ? rows->scales[at] : 1.0f;
 }
 
 /* A row's own key or value: as it is stored near by, and in the store when rows are alone; a warp.
@@ -141,76 +99,6 @@ DEVICE key_run own_run(const cuda_world *w, bool is_pin, const attend_space *spa
     return run;
 }
 
-/* Pair i of key u of those that lie at `at` in shared memory. */
-DEVICE void load_near(const cuda_world *w, int type, const char *at, int u, int i, float out[2]) {
-    u32 raw[2] = {0, 0};
-    const char *from = at + (u * (WEIR_HEAD_DIM(w) / 2) + i) * 2 * store_type_bytes(type);
-    if (type == CUDA_KV_F32) {
-        load_8(raw, from);
-    } else if (store_is_scaled(type)) {
-        raw[0] = *(const u16 *)from;
-    } else {
-        raw[0] = *(const u32 *)from;
-    }
-    read_pair(type, raw, out);
-}
-
-/* The first n keys of a run, at most KEYS, which lie in shared memory, their values too. */
-DEVICE void look_at_keys(const cuda_world *w, const attend_item *item, const key_run *run, int n,
-                         const char *keys, const char *values, look *l) {
-    const int key = LANE / 4, head = LANE % 4 / (4 / WEIR_HEADS), hd = WEIR_HEAD_DIM(w);
-    const bool is_mine = key < n && head < item->heads;
-    const int row = is_mine ? row_of_key(run, key) : 0;
-    const float scale = is_mine ? key_scale(&run->keys, row) : 0;
-    const float value_scale = is_mine ? key_scale(&run->values, row) : 0;
-    float dots[KEYS * WEIR_HEADS];
-    UNROLL for (int u = 0; u < KEYS; u++) {
-        UNROLL for (int h = 0; h < WEIR_HEADS; h++) dots[u * WEIR_HEADS + h] = 0;
-        UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-            float k[2];
-            if (u >= n || 2 * (LANE + 32 * e) >= hd) continue;
-            load_near(w, run->keys.type, keys, u, LANE + 32 * e, k);
-            UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
-                dots[u * WEIR_HEADS + h] += l->q[h][e][0] * k[0] + l->q[h][e][1] * k[1];
-            }
-        }
-    }
-    float score = sum_many(dots, KEYS * WEIR_HEADS);
-    if (is_mine) {
-        score *= scale;
-        if (w->alibi) {
-            const float slope = ((const float *)w->alibi)[item->head + head];
-            score -= slope * (run->distance - (float)key);
-        }
-    } else {
-        score = NO_SCORE;
-    }
-    float most = fmaxf(l->most, score);
-    UNROLL for (int mask = 16; mask >= 4; mask /= 2) most = fmaxf(most, shuffle_xor(most, mask));
-    const float fade = exponential(l->most - most);
-    float weight = is_mine ? exponential(score - most) : 0;
-    l->most = most;
-    l->total = l->total * fade + weight;
-    weight *= value_scale;
-    UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
-        const float f = shuffle_from(fade, lane_of(0, h));
-        UNROLL for (int e = 0; e < WEIR_LANE_PAIRS * 2; e++) l->sum[h][e / 2][e % 2] *= f;
-    }
-    UNROLL for (int u = 0; u < KEYS; u++) {
-        float f[WEIR_HEADS];
-        UNROLL for (int h = 0; h < WEIR_HEADS; h++) f[h] = shuffle_from(weight, lane_of(u, h));
-        UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-            float v[2];
-            if (u >= n || 2 * (LANE + 32 * e) >= hd) continue;
-            load_near(w, run->values.type, values, u, LANE + 32 * e, v);
-            UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
-                l->sum[h][e][0] += f[h] * v[0];
-                l->sum[h][e][1] += f[h] * v[1];
-            }
-        }
-    }
-}
-
 /* The first key of a run and its value from the store to this warp's place in shared memory, where
  * they do not fit the ring. */
 COLD void bring_key(const cuda_world *w, const key_run *run, char *to) {
@@ -238,13 +126,7 @@ DEVICE void look_at_split(const cuda_world *w, const cuda_stage *s, const attend
         const int bytes = hd * store_type_bytes(run.keys.type);
         const float *q = is_pin ? space->q_pin : space->q_pos;
         if (run.n <= 0) continue;
-        UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
-            UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-                const int d = 2 * (LANE + 32 * e);
-                l->q[h][e][0] = d < hd ? q[h * hd + d] : 0;
-                l->q[h][e][1] = d < hd ? q[h * hd + d + 1] : 0;
-            }
-        }
+        take_queries(w, q, l);
         while (run.n > 0) {
             const int n = is_copied ? keys_of_chunk(w, &run) : 1;
             const char *keys = is_own ? space->own : brought;
@@ -294,26 +176,10 @@ DEVICE void attend_split(const cuda_world *w, const cuda_stage *s, const attend_
                          const attend_space *space, int unit, int i, ring *r, float *to) {
     const int hd = WEIR_HEAD_DIM(w), row = hd + 2;
     look l;
-    l.most = NO_SCORE;
-    l.total = 0;
-    UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
-        UNROLL for (int e = 0; e < WEIR_LANE_PAIRS * 2; e++) l.sum[h][e / 2][e % 2] = 0;
-    }
+    look_begin(&l);
     look_at_split(w, s, item, space, unit, i, r, &l);
-    UNROLL for (int mask = 16; mask >= 4; mask /= 2) l.total += shuffle_xor(l.total, mask);
-    float *mine = space->warps + WARP * WEIR_HEADS * row;
     block_sync(); /* the split before has been merged */
-    UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
-        UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-            const int d = 2 * (LANE + 32 * e);
-            if (d >= hd) continue;
-            mine[h * row + d] = l.sum[h][e][0];
-            mine[h * row + d + 1] = l.sum[h][e][1];
-        }
-        if (LANE != lane_of(0, h)) continue;
-        mine[h * row + hd] = l.most;
-        mine[h * row + hd + 1] = l.total;
-    }
+    look_put(w, &l, space->warps + WARP * WEIR_HEADS * row);
     block_sync();
     put_split(w, item->heads, space->warps, to);
 }
@@ -378,19 +244,24 @@ DEVICE bool comes_last(unsigned *ticket, int n, int *flag) {
     return *flag;
 }
 
-DEVICE void attend(const cuda_world *w, const cuda_stage *s, ring *r) {
+/* Stage `stage`, which is s. */
+DEVICE void attend(const cuda_world *w, const cuda_stage *s, int stage, ring *r, grid_wait wait) {
     const attend_space space = attend_space_of(w);
-    const attend_units units = units_of(w);
+    const attend_units units = w->plain ? units_of(w) : ring_place_of(w)->units;
     const bool is_split = units.is_split;
     const int floats = WEIR_HEADS * (WEIR_HEAD_DIM(w) + 2);
+    attend_item item;
+    if (is_split && !w->plain) item = ring_place_of(w)->item;
+    grid_await(w, wait);
+    if (!w->plain) ring_allow(w, r, stage + 1);
     for (int unit = BLOCK; unit < units.n; unit += N_BLOCKS) {
         const int number = is_split ? unit / w->max_splits : unit;
         const int split = is_split ? unit % w->max_splits : 0;
-        const attend_item item = attend_item_of(w, number);
+        if (unit != BLOCK || !is_split || w->plain) item = attend_item_of(w, number);
         if (split >= item.row->n_splits) continue;
         float *partials = (float *)w->partials +
                           (u64)(is_split ? number : BLOCK) * (u64)w->max_splits * (u64)floats;
-        block_sync(); /* shared memory is free */
+        if (unit != BLOCK) block_sync(); /* shared memory is free */
         load_queries(w, s, &item, &space);
         if (!is_split ||
             split == item.row->own) { /* the last warps: they have no queries to make */

@@ -14,10 +14,13 @@
 #include "input.cuh"
 #include "store.cuh"
 
+#include "grid.cuh"
 #include "keys.cuh"
 
 #include "ring.cuh"
 #include "rows.cuh"
+
+#include "look.cuh"
 
 #include "attend.cuh"
 

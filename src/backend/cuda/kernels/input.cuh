@@ -163,32 +163,69 @@ DEVICE void store_halves(int format, const input_place *to, int q, const float v
     store_8(block + 8 + q % 4 * 2, lo);
 }
 
-/* Four values of a row as two words of bytes; whole warps, of which each eight lanes hold 32 k.  A
- * number and 1.5 * 2^23 have the same low bits. */
-DEVICE void store_bytes(int format, const input_place *to, int q, bool is_in, const float v[4]) {
+/* Four values as levels: 1.5 * 2^23 more than a number and the number have the same low bits. */
+DEVICE void bytes_of_values(int format, const float v[4], float to_levels, u32 *hi, u32 *lo,
+                            float *sum) {
     const float magic = 12582912.0f;
-    float most = 0, sum = 0;
-    u32 hi = 0, lo = 0;
-    UNROLL for (int i = 0; i < 4; i++) most = fmaxf(most, fabsf(v[i]));
-    UNROLL for (int mask = 1; mask < 8; mask *= 2) most = fmaxf(most, shuffle_xor(most, mask));
-    const float to_levels = most > 1e-30f ? 32512.0f / most : 0;
+    const int second = is_of_nibbles(format) ? 2 : 1; /* bytes 0 2 1 3 */
+    u32 bits[4], up[4];
     UNROLL for (int i = 0; i < 4; i++) {
-        const int at = is_of_nibbles(format) && (i == 1 || i == 2) ? 3 - i : i;
         const float level = v[i] * to_levels + magic;
-        sum += level - magic;
-        lo |= (bits_of_float(level) & 255) << 8 * at;
-        hi |= ((bits_of_float(level) + 128) >> 8 & 255) << 8 * at;
+        *sum += level - magic; /* whole numbers, exact */
+        bits[i] = bits_of_float(level);
+        up[i] = bits[i] + 128;
     }
-    UNROLL for (int mask = 1; mask < 8; mask *= 2) sum += shuffle_xor(sum, mask);
-    if (!is_in) return;
+    *lo = pick_bytes(pick_bytes(bits[0], bits[second], 0x40),
+                     pick_bytes(bits[3 - second], bits[3], 0x40), 0x5410);
+    *hi = pick_bytes(pick_bytes(up[0], up[second], 0x51), pick_bytes(up[3 - second], up[3], 0x51),
+                     0x5410);
+}
+
+DEVICE float levels_of_most(float most) {
+    return most > 1e-30f ? quotient(32512.0f, most) : 0;
+}
+
+DEVICE void put_bytes(const input_place *to, int q, u32 hi, u32 lo) {
     u32 *block = quad_of(to, q / 8 * 8) + q % 4 * 2 + q % 8 / 4;
     block[0] = hi;
     block[8] = lo;
-    if (q % 8 != 0) return;
+}
+
+/* Of the 32 k from quad q on. */
+DEVICE void put_scale(int format, const input_place *to, int q, float most, float sum) {
     const float scale = most * (1 / 32512.0f);
     const float bias = format == CUDA_Q8 ? 128.0f : format == CUDA_Q4 ? 8.0f : 1.0f;
     const u32 pair[2] = {bits_of_float(scale), bits_of_float(scale * sum * bias)};
     store_8(quad_of(to, q + 4), pair);
+}
+
+/* Four values of a row as two words of bytes; whole warps, of which each eight lanes hold 32 k. */
+DEVICE void store_bytes(int format, const input_place *to, int q, bool is_in, const float v[4]) {
+    float most = 0, sum = 0;
+    u32 hi, lo;
+    UNROLL for (int i = 0; i < 4; i++) most = fmaxf(most, fabsf(v[i]));
+    UNROLL for (int mask = 1; mask < 8; mask *= 2) most = fmaxf(most, shuffle_xor(most, mask));
+    bytes_of_values(format, v, levels_of_most(most), &hi, &lo, &sum);
+    UNROLL for (int mask = 1; mask < 8; mask *= 2) sum += shuffle_xor(sum, mask);
+    if (!is_in) return;
+    put_bytes(to, q, hi, lo);
+    if (q % 8 == 0) put_scale(format, to, q, most, sum);
+}
+
+/* The same of quads q and q + 1, q even: four lanes hold 32 k. */
+DEVICE void store_bytes_of_two(int format, const input_place *to, int q, bool is_in, float v[][4]) {
+    float most = 0, sum = 0;
+    u32 hi[2], lo[2];
+    UNROLL for (int i = 0; i < 8; i++) most = fmaxf(most, fabsf(v[i / 4][i % 4]));
+    UNROLL for (int mask = 1; mask < 4; mask *= 2) most = fmaxf(most, shuffle_xor(most, mask));
+    const float to_levels = levels_of_most(most);
+    UNROLL for (int i = 0; i < 2; i++) {
+        bytes_of_values(format, v[i], to_levels, &hi[i], &lo[i], &sum);
+    }
+    UNROLL for (int mask = 1; mask < 4; mask *= 2) sum += shuffle_xor(sum, mask);
+    if (!is_in) return;
+    UNROLL for (int i = 0; i < 2; i++) put_bytes(to, q + i, hi[i], lo[i]);
+    if (q % 8 == 0) put_scale(format, to, q, most, sum);
 }
 
 /* Reads a row and puts it to its place: as floats, or with is_last as what weights of the format
@@ -316,31 +353,56 @@ COLD void make_odd_input(const cuda_stage *s, int format, int r, const input_pla
 
 enum { FEW_QUADS = 4 }; /* that a thread loads together where code is to be short */
 
-/* What most products read, x or an RMS norm of it, by fours: code that runs once a stage is short,
- * since the machine fetches all of it every time. */
-DEVICE float gather_even(const cuda_stage *s, int format, int r, const input_place *to) {
+/* Whether a stage reads its rows by fours, as they are or as an RMS norm. */
+DEVICE bool is_read_by_fours(const cuda_stage *s, int format, bool is_folded) {
+    const bool is_plain = s->prologue == CUDA_PLAIN || is_folded;
+    return s->is_even && format > CUDA_F16 && format != CUDA_FP8 &&
+           (is_plain || (s->prologue == CUDA_NORM && !s->norm.is_layer));
+}
+
+/* The i-th quad of this thread in a turn: of levels a thread has two side by side. */
+DEVICE int quad_of_turn(int format, int turn, int i) {
+    if (is_of_levels(format))
+        return 2 * (turn * N_THREADS * FEW_QUADS / 2 + i / 2 * N_THREADS + THREAD) + i % 2;
+    return turn * N_THREADS * FEW_QUADS + i * N_THREADS + THREAD;
+}
+
+/* This thread's weights of a norm, ones where there is none.  They do not depend on the stage
+ * before, so they can be loaded while that one ends. */
+DEVICE void load_norm(const cuda_stage *s, int format, int turn, float f[FEW_QUADS][4]) {
+    const float *weight = s->prologue == CUDA_NORM ? (const float *)s->norm.weight : (float *)0;
+    UNROLL for (int i = 0; i < FEW_QUADS; i++) {
+        const int q = quad_of_turn(format, turn, i);
+        UNROLL for (int j = 0; j < 4; j++) f[i][j] = 1;
+        if (weight && 4 * q < s->matrix.cols) load_floats_4(f[i], weight + 4 * q);
+    }
+}
+
+/* A row by fours: code that runs once a stage is short, since the machine fetches all of it every
+ * time.  early: load_norm of the first turn. */
+DEVICE float gather_even(const cuda_stage *s, int format, int r, const input_place *to,
+                         float early[FEW_QUADS][4]) {
     const int quads = s->matrix.n_blocks * s->matrix.block_span / 4, cols = s->matrix.cols;
     const float *x = row_of(&s->in, r);
-    const float *weight = s->prologue == CUDA_NORM ? (const float *)s->norm.weight : (float *)0;
-    float squares = 0;
-    for (int turn = WARP * 32; turn < quads; turn += FEW_QUADS * N_THREADS) { /* whole warps */
-        const int first = turn + LANE;
-        float v[FEW_QUADS][4], f[FEW_QUADS][4];
+    float squares = 0, f[FEW_QUADS][4];
+    UNROLL for (int i = 0; i < 4 * FEW_QUADS; i++) f[i / 4][i % 4] = early[i / 4][i % 4];
+    for (int turn = 0; turn * FEW_QUADS * N_THREADS < quads; turn++) {
+        float v[FEW_QUADS][4];
         UNROLL for (int i = 0; i < FEW_QUADS; i++) {
-            const int q = first + i * N_THREADS;
-            UNROLL for (int j = 0; j < 4; j++) v[i][j] = 0, f[i][j] = 1;
+            const int q = quad_of_turn(format, turn, i);
+            UNROLL for (int j = 0; j < 4; j++) v[i][j] = 0;
             if (4 * q < cols) load_floats_4(v[i], x + 4 * q);
-            if (weight && 4 * q < cols) load_floats_4(f[i], weight + 4 * q);
+        }
+        if (turn > 0) load_norm(s, format, turn, f);
+        UNROLL for (int i = 0; i < 4 * FEW_QUADS; i++) {
+            squares += v[i / 4][i % 4] * v[i / 4][i % 4];
+            v[i / 4][i % 4] *= f[i / 4][i % 4];
         }
         UNROLL for (int i = 0; i < FEW_QUADS; i++) {
-            const int q = first + i * N_THREADS;
-            if (turn + i * N_THREADS >= quads) continue; /* the whole warp */
-            UNROLL for (int j = 0; j < 4; j++) {
-                squares += v[i][j] * v[i][j];
-                v[i][j] *= f[i][j];
-            }
+            const int q = quad_of_turn(format, turn, i);
+            if (q - LANE * (is_of_levels(format) ? 2 : 1) >= quads) continue; /* the whole warp */
             if (is_of_levels(format)) {
-                store_bytes(format, to, q, q < quads, v[i]);
+                if (i % 2 == 0) store_bytes_of_two(format, to, q, q < quads, v + i);
             } else if (q < quads) {
                 store_halves(format, to, q, v[i]);
             }
@@ -352,15 +414,12 @@ DEVICE float gather_even(const cuda_stage *s, int format, int r, const input_pla
 /* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
  * is made is read, then have a warp call settle_scale. */
 DEVICE void make_input(const cuda_stage *s, int of, int r, const input_place *to, float *scratch,
-                       bool is_folded) {
-    const int format = of == CUDA_FP8 ? CUDA_F16 : of;
-    const bool is_plain = s->prologue == CUDA_PLAIN || is_folded;
-    if (s->is_even && format > CUDA_F16 &&
-        (is_plain || (s->prologue == CUDA_NORM && !s->norm.is_layer))) {
-        const float squares = warp_sum(gather_even(s, format, r, to));
+                       bool is_folded, float early[FEW_QUADS][4]) {
+    if (is_read_by_fours(s, of, is_folded)) {
+        const float squares = warp_sum(gather_even(s, of, r, to, early));
         if (LANE == 0) to->squares[WARP] = squares;
     } else {
-        make_odd_input(s, format, r, to, scratch, is_folded);
+        make_odd_input(s, of == CUDA_FP8 ? CUDA_F16 : of, r, to, scratch, is_folded);
     }
 }
 

@@ -236,6 +236,11 @@ DEVICE u32 bf16_of_floats(float a, float b) {
     return both;
 }
 
+/* Bytes of a (0 to 3) and b (4 to 7), by the hexadecimal digits of order. */
+DEVICE u32 pick_bytes(u32 a, u32 b, u32 order) {
+    return __byte_perm(a, b, order);
+}
+
 DEVICE u32 bits_of_float(float x) {
     return __float_as_uint(x);
 }

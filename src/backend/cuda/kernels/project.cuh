@@ -119,12 +119,12 @@ DEVICE input_place place_of(const cuda_world *w, int t, int tokens) {
 }
 
 /* Inputs of a pass; its scales are there when the threads of the block have met once more. */
-DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, int first,
-                        int tokens) {
+DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, int first, int tokens,
+                        float norm[FEW_QUADS][4]) {
     float *scratch = (float *)(shared_bytes + w->shared.scales) + CUDA_TOKENS;
     for (int t = 0; t < tokens; t++) {
         const input_place to = place_of(w, t, tokens);
-        make_input(s, format, first + t, &to, scratch, s->folded && w->folds);
+        make_input(s, format, first + t, &to, scratch, s->folded && w->folds, norm);
     }
     block_sync();
     for (int t = N_WARPS - 1 - WARP; t < tokens; t += N_WARPS) {
@@ -135,13 +135,16 @@ DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, in
 
 /* Tiles are taken as many at a time as there are warps: each warp makes its slice of all of them,
  * then each finishes one, while those of the next group go to the other half of parts. */
-DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
+DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights, grid_wait wait) {
     const int n = rows_of(w, &s->out);
+    float norm[FEW_QUADS][4];
+    load_norm(s, FORMAT_OF(&s->matrix), 0, norm);
+    grid_await(w, wait);
     for (int first = 0; first < n; first += w->pass) {
         const int tokens = n - first < w->pass ? n - first : w->pass;
         const int step = CUDA_SLICES * tokens * CUDA_TILE;
         if (first > 0) block_sync(); /* the pass before is done with inputs and parts */
-        make_inputs(w, s, FORMAT_OF(&s->matrix), first, tokens);
+        make_inputs(w, s, FORMAT_OF(&s->matrix), first, tokens, norm);
         take_mark(w, 2);
         input_view x;
         x.words = (const u32 *)(shared_bytes + w->shared.input);
@@ -183,9 +186,11 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights) {
 
 /* The readable twin: a warp an output, a weight at a time. */
 COLD void project_plainly(const cuda_world *w, const cuda_stage *s) {
+    float norm[FEW_QUADS][4];
+    load_norm(s, CUDA_F32, 0, norm);
     for (int r = 0; r < rows_of(w, &s->out); r++) {
         block_sync();
-        make_inputs(w, s, CUDA_F32, r, 1); /* floats */
+        make_inputs(w, s, CUDA_F32, r, 1, norm); /* floats */
         const float *x = (const float *)(shared_bytes + w->shared.input);
         for (int row = BLOCK * N_WARPS + WARP; row < s->matrix.rows; row += N_BLOCKS * N_WARPS) {
             float sum = 0;

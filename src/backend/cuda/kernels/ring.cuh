@@ -21,7 +21,9 @@ typedef struct key_piece { /* keys of layer 0 that lie side by side, and their v
 
 typedef struct ring_place { /* in shared memory: where a warp's queue stands */
     cuda_feed feed;         /* what is copied now is of this */
-    key_run shares[2];      /* of the block's first unit in layer 0: recent keys, pins */
+    attend_units units;     /* of a stage of attention */
+    attend_item item;       /* the block's first unit is of */
+    key_run shares[2];      /* of it in layer 0: recent keys, pins */
     key_piece pieces[4];    /* they */
     int n_pieces;
     /* where things are not as simple as in fast_seek: what was found, as in a ring, and where */
@@ -76,7 +78,7 @@ DEVICE const cuda_stage *stage_at(const cuda_world *w, int i) {
 /* This warp's keys of a split, its row's own left out, as they are in layer `layer`. */
 DEVICE key_run share_of(const cuda_world *w, const attend_item *item, int layer, bool is_pin,
                         int unit, int split) {
-    if (unit != BLOCK || w->plain || !units_of(w).is_split) {
+    if (unit != BLOCK || w->plain || !ring_place_of(w)->units.is_split) {
         return keys_of_warp(w, item, layer, is_pin, split);
     }
     key_run run = ring_place_of(w)->shares[is_pin];
@@ -323,8 +325,10 @@ DEVICE void add_piece(const cuda_world *w, ring_place *p, const key_run *run, bo
 DEVICE void ring_know_rows(const cuda_world *w) {
     ring_place *p = ring_place_of(w);
     const attend_units units = units_of(w);
+    if (LANE == 0) p->units = units;
     if (LANE == 0 && units.is_split && BLOCK < units.n) {
         const attend_item item = attend_item_of(w, BLOCK / w->max_splits);
+        p->item = item;
         for (int is_pin = 1; is_pin >= 0; is_pin--) {
             const key_run run = keys_of_warp(w, &item, 0, is_pin, BLOCK % w->max_splits);
             const int near = run.wrap - run.at < run.n ? run.wrap - run.at : run.n;

@@ -7,7 +7,6 @@
  * one stage at a time it is the op-by-op twin: the same code, no barrier.  host.c does the same
  * with threads.  A product of more tokens takes two launches of wide.cu: one makes the inputs.
  *
- * A grid barrier counts arrivals on one word that only grows; the host knows where it stands.
  * Test: tests/backend/test_cuda.c.
  *
  * SPDX-License-Identifier: MIT */
@@ -21,6 +20,7 @@
 #include "input.cuh"
 #include "store.cuh"
 
+#include "grid.cuh"
 #include "keys.cuh"
 
 #include "ring.cuh"
@@ -28,32 +28,27 @@
 #include "project.cuh"
 #include "rows.cuh"
 
+#include "look.cuh"
+
 #include "attend.cuh"
 
-/* All blocks have come here `count` times since barrier_base; the threads of each have met. */
-DEVICE void grid_barrier(const cuda_world *w, unsigned count) {
-    unsigned *word = (unsigned *)w->barrier;
-    if (THREAD == 0) {
-        const unsigned target = w->barrier_base + count * (unsigned)N_BLOCKS;
-        add_release(word, 1);
-        while ((int)(load_acquire(word) - target) < 0) spin();
+/* Stage i, which is s. */
+DEVICE void run_stage(const cuda_world *w, const cuda_stage *s, int i, ring *weights,
+                      grid_wait wait) {
+    if (s->kind == NN_ATTEND) {
+        attend(w, s, i, weights, wait);
+        return;
     }
-    block_sync();
-}
-
-DEVICE void run_stage(const cuda_world *w, const cuda_stage *s, ring *weights) {
+    if (s->kind == NN_PROJECT && !w->plain) {
+        project(w, s, weights, wait);
+        return;
+    }
+    grid_await(w, wait);
     switch (s->kind) {
     case CUDA_PHASES: tabulate(w); break;
     case CUDA_STORE: store_all(w, s); break;
     case NN_NORMALIZE: normalize(w, s); break;
-    case NN_ATTEND: attend(w, s, weights); break;
-    case NN_PROJECT:
-        if (w->plain) {
-            project_plainly(w, s);
-        } else {
-            project(w, s, weights);
-        }
-        break;
+    case NN_PROJECT: project_plainly(w, s); break;
     default: each_element(w, s); break;
     }
 }
@@ -79,6 +74,7 @@ KERNEL walk(PARAM cuda_world world) {
     unsigned count = 0;
     int turn = 0;
     ring weights = {0};
+    grid_wait wait = {0, 0};
     u32 part[4];
     if (!w->plain) ring_open(w, &weights);
     launch_next();
@@ -104,18 +100,17 @@ KERNEL walk(PARAM cuda_world world) {
         const bool fetched = fetch_stage(w, next, part);
         if (s->kind != CUDA_STORE || !w->alone) {
             take_time(w, i);
-            if (s->kind == NN_ATTEND && !w->plain) ring_allow(w, &weights, i + 1);
-            run_stage(w, s, &weights);
+            run_stage(w, s, i, &weights, wait);
+        } else {
+            grid_await(w, wait);
         }
         if (fetched) store_16((char *)stage_place(w, turn ^ 1) + THREAD * 16, part);
         take_mark(w, 0);
         turn ^= 1;
         i = next;
         block_sync();
-        if (i < w->last) {
-            if (stage_place(w, turn)->barrier) grid_barrier(w, ++count);
-        }
-        take_mark(w, 1);
+        wait.is_on = i < w->last && stage_place(w, turn)->barrier;
+        if (wait.is_on) grid_arrive(w, ++count, &wait);
     }
     take_time(w, w->last);
     if (w->times && THREAD <= CUDA_MARKS) {

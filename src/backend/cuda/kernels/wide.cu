@@ -13,6 +13,7 @@
 #include "input.cuh"
 #include "store.cuh"
 
+#include "grid.cuh"
 #include "keys.cuh"
 
 #include "ring.cuh"
