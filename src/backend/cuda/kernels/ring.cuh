@@ -8,7 +8,8 @@
  * every barrier: while blocks wait for each other, the next stage's weights arrive.  A chunk is as
  * many blocks of one slice of one tile as fit a slot, or as many keys and their values.  Keys are
  * there before the step but for those of its own rows: the queue stops before a stage of attention
- * that looks at keys which the step has yet to store.
+ * that looks at keys which the step has yet to store.  layout.c lists what is copied, in order
+ * (cuda_feed); in a step of one row where that is finds itself in a few instructions (fast_seek).
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
@@ -91,8 +92,7 @@ DEVICE key_run share_of(const cuda_world *w, const attend_item *item, int layer,
     return run;
 }
 
-/* ---- a step of one row, mostly: a block has one unit of attention and a warp a slice of each tile
- */
+/* ---- a step of one row, mostly: a block has one unit of attention, a warp a slice of each tile */
 
 /* The next feed to p->feed; the one behind it is on its way. */
 DEVICE void take_feed(const cuda_world *w, ring *r) {
@@ -196,7 +196,7 @@ DEVICE void find_keys_of_run(const cuda_world *w, ring_place *p) {
     pass_keys(run, n);
 }
 
-/* This warp's keys of a split: pins, then recent ones; of all splits of a unit, then of the next.
+/* This warp's keys of a split, pins, then recent ones; of all splits of a unit, then of the next.
  */
 DEVICE void find_keys(const cuda_world *w, ring_place *p) {
     const attend_units units = units_of(w);
