@@ -5,7 +5,7 @@
  *     weir_session *chat;
  *     if (weir_engine_open(&engine, "models/qwen2.5-7b", NULL, &err) != WEIR_OK) die(err.message);
  *     if (weir_session_open(&chat, engine, NULL, &err) != WEIR_OK) die(err.message);
- *     weir_session_say(chat, WEIR_USER, "Hello!", &err);
+ *     if (weir_session_say(chat, WEIR_USER, "Hello!", &err) != WEIR_OK) die(err.message);
  *     for (weir_text t; weir_session_next(chat, &t, &err) == WEIR_OK && t.size;)
  *         fwrite(t.data, 1, t.size, stdout);
  *     weir_session_close(chat);
@@ -223,8 +223,9 @@ WEIR_API const weir_tokenizer *weir_engine_tokenizer(const weir_engine *engine);
  * `file`, which weir_engine_options.engine_file takes on a machine that has the driver and nothing
  * else.  targets: a list like "sm_80,sm_90a"; NULL: the GPU of this machine.  Wants NVRTC, and no
  * GPU when there are targets.  Of the options the types of weights and of keys and values matter:
- * one file serves any window, chunk and number of sessions.  `file` is written whole or not at all,
- * and never over what is no engine file. */
+ * one file serves any window, chunk and number of sessions.  progress is asked before each target
+ * and after the last.  `file` is written whole or not at all, and never over what is no engine
+ * file. */
 WEIR_API WEIR_MUST_CHECK weir_status weir_engine_build(const char *file, const char *path,
                                                        const char *targets,
                                                        const weir_engine_options *options,
@@ -284,8 +285,8 @@ typedef enum weir_end {
     WEIR_END_TURN,      /* the model ended its turn or text            */
     WEIR_END_STOP,      /* a stop string                               */
     WEIR_END_LOOP,      /* the loop guard: the text repeated itself    */
-    WEIR_END_LENGTH,    /* max_tokens were generated      */
-    WEIR_END_INTERRUPT, /* weir_session_interrupt         */
+    WEIR_END_LENGTH,    /* max_tokens were generated                   */
+    WEIR_END_INTERRUPT, /* weir_session_interrupt                      */
 } weir_end;
 
 typedef struct weir_text { /* whole UTF-8 characters; valid until the session's next call */

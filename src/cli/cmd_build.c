@@ -11,7 +11,7 @@
 /* A target takes as long as a cup of tea: which one it is is said when it begins. */
 static int on_target(void *user, const char *what, uint64_t done, uint64_t total) {
     const options *o = user;
-    if (!o->quiet && term_is(stderr)) {
+    if (!o->quiet && done < total && term_is(stderr)) {
         fprintf(stderr, "\r\033[K%s, target %d of %d ...", what, (int)done + 1, (int)total);
         fflush(stderr);
     }

@@ -71,8 +71,9 @@ static weir_status add_target(build *b, const char *name, size_t length, const c
     const int capability = length < sizeof target ? find_target(c, target) : 0;
     if (!capability) {
         list_targets(known, sizeof known, c);
-        return weir_fail(err, WEIR_ERR_ARGUMENT, "target %s: NVRTC %d.%d has no such, it has %s",
-                         target, c->version[0], c->version[1], known);
+        return weir_fail(err, WEIR_ERR_ARGUMENT,
+                         "target \"%s\": NVRTC %d.%d has no such, it has %s", target, c->version[0],
+                         c->version[1], known);
     }
     for (int i = 0; i < b->n; i++) {
         if (b->capabilities[i] == capability) return WEIR_OK;
@@ -135,11 +136,12 @@ static weir_status compile_one(build *b, int i, weir_error *err) {
 
 static weir_status compile_all(build *b, weir_error *err) {
     const backend_options *o = b->options;
-    for (int i = 0; i < b->n; i++) {
+    for (int i = 0;; i++) { /* asks after the last one, too: what is canceled writes no file */
         if (o->progress &&
             o->progress(o->progress_user, "compiling kernels", (uint64_t)i, (uint64_t)b->n)) {
             return weir_fail(err, WEIR_ERR_CANCELED, "canceled while kernels were compiled");
         }
+        if (i == b->n) break;
         WEIR_TRY(compile_one(b, i, err));
     }
     b->header.n_images = b->n;
