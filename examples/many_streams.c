@@ -85,7 +85,10 @@ int main(int argc, char **argv) {
     weir_error err;
     char line[4096];
     int n = 0;
-    if (tokens < 1 || tokens > MOST_TOKENS) return 2;
+    if (tokens < 1 || tokens > MOST_TOKENS) {
+        fprintf(stderr, "many_streams: TOKENS is %d, wanted 1 to %d\n", tokens, MOST_TOKENS);
+        return 2;
+    }
     weir_status status = weir_engine_open(&engine, model, &size, &err);
     while (status == WEIR_OK && n < STREAMS && fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = 0;

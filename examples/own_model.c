@@ -1,7 +1,8 @@
 /* own_model.c - a family of models that weir does not have, added from outside: OLMo 2.
  *
- *     ./own_model FOLDER < ids.txt        token ids in; after each, the likeliest next id and its
- * logit
+ *     ./own_model FOLDER < ids.txt
+ *
+ * Token ids in; after each, the likeliest next id and its logit.
  *
  * Like Llama, but the norms stand behind attention and feed-forward layers instead of in front, and
  * all of q and all of k are normalised as one.  docs/adding_a_model.md goes through this file; the

@@ -132,8 +132,7 @@ static bool unknown_flag(const command *c, const char *word, size_t length) {
         for (int i = 0; i < N_COMMANDS; i++) {
             if (!(elsewhere->commands & COMMANDS[i].bit)) continue;
             const size_t n = strlen(owners);
-            snprintf(owners + n, sizeof owners - n, "%s`weir %s`", n ? " and " : "",
-                     COMMANDS[i].name);
+            snprintf(owners + n, sizeof owners - n, "%s`weir %s`", n ? ", " : "", COMMANDS[i].name);
         }
         complain(c->name, "there is no --%s here; it belongs to %s", name, owners);
         return false;
