@@ -71,7 +71,7 @@ void engine_file_print(const weir_engine_file_info *i, const char *path, bool as
     const char *use = i->is_current ? "this weir takes it" : "not by this weir: build it again";
     run_print_row("engine file", "%s, %s", path, format_bytes(bytes, (double)i->bytes));
     run_print_row("kernels for", "%s", i->targets);
-    run_print_row("made for", "%s and all models with heads of %d and weights in %s", i->model,
+    run_print_row("made for", "%s and models like it: heads of %d, weights in %s", i->model,
                   i->head_dim, i->weight_types);
     run_print_row("keys and values", "%s", i->kv_type);
     run_print_row("made by", "weir %s, NVRTC %d.%d", i->made_by, i->nvrtc[0], i->nvrtc[1]);

@@ -94,9 +94,10 @@ const command COMMANDS[] = {
         "are otherwise compiled when a model is first opened, which wants NVRTC, and kept in "
         "~/.cache/weir.\n\n"
         "No GPU is needed when --target names what to build for. The file fits every model with "
-        "the same kind of weights and size of heads, and any window, chunk and number of "
-        "sessions. It does not hold the weights. A file that does not fit the model, the options, "
-        "the GPU or this version of weir is refused with the reason; nothing else is tried.",
+        "the same kinds of weights, activation, and size and sharing of heads, and any window, "
+        "chunk and number of sessions. It does not hold the weights. A file that does not fit the "
+        "model, the options, the GPU or this version of weir is refused with the reason; nothing "
+        "else is tried.",
         {
             {"weir build model.gguf -o model.engine", "for the GPU of this machine"},
             {"weir build model.gguf -o model.engine --target sm_80,sm_90a", "for A100 and H100"},
