@@ -608,6 +608,10 @@ DEVICE void copy_through(void *to, const void *from, int bytes, u64 *gate) {
     gate_arrive(gate);
 }
 
+DEVICE void copy_through_once(void *to, const void *from, int bytes, u64 *gate) {
+    copy_through(to, from, bytes, gate);
+}
+
 /* Runs a kernel by name; false: there is none, or the launch is too large to emulate. */
 bool emulator_launch(const char *kernel, int n_blocks, int n_threads, size_t shared_size,
                      void **arguments);

@@ -16,6 +16,7 @@
 #include <elf.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -23,6 +24,12 @@ typedef unsigned long long address;
 typedef void *handle;
 
 enum { N_BLOCKS_HERE = 2, THREADS_HERE = 96, SHARED_HERE = 160 << 10, MAX_COUNTERS = 64 };
+
+/* Multiprocessors: FAKE_GPU_BLOCKS of them where that is set. */
+static int blocks_here(void) {
+    const char *wanted = getenv("FAKE_GPU_BLOCKS");
+    return wanted ? atoi(wanted) : N_BLOCKS_HERE;
+}
 
 typedef struct counter {
     char name[48];
@@ -132,7 +139,7 @@ API(cuDeviceGetAttribute, (int *out, int attribute, int device)) {
     (void)device;
     switch (attribute) {
     case 1: *out = THREADS_HERE; return 0;
-    case 16: *out = N_BLOCKS_HERE; return 0;
+    case 16: *out = blocks_here(); return 0;
     case 75: *out = 9; return 0;
     case 76: *out = 0; return 0;
     case 95: *out = 1; return 0;
@@ -345,7 +352,7 @@ API(cuLaunchCooperativeKernel,
      unsigned shared, handle stream, void **arguments)) {
     CALLED;
     (void)stream;
-    if (gx > N_BLOCKS_HERE || recording) return 720;
+    if ((int)gx > blocks_here() || recording) return 720;
     return launch(function, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, arguments);
 }
 

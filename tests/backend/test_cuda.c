@@ -6,6 +6,7 @@
  * to go round.  Errors are relative to the largest logit of a row.
  *
  * SPDX-License-Identifier: MIT */
+#define _POSIX_C_SOURCE 200809L
 #include "backend/backend.h"
 #include "backend/cuda/stage.h"
 
@@ -239,6 +240,23 @@ static void tiles_of_every_width_give_the_reference(void **state) {
     }
 }
 
+/* On a GPU with more multiprocessors than a product has chunks, as real ones are. */
+static void blocks_without_work_do_no_harm(void **state) {
+    (void)state;
+    static const int chunks[] = {1, 7, 20};
+    made_shape s = LLAMA;
+    s.n_layers = 1, s.ffn_dim = 320, s.type = TENSOR_F16;
+    setenv("FAKE_GPU_BLOCKS", "9", 1);
+    for (size_t i = 0; i < COUNT_OF(chunks); i++) {
+        rig g = rig_open(&s, WEIR_F32, "cuda", "ref");
+        feed(&g, 1, 0, chunks[i]);
+        printf("a chunk of %d on 9 blocks   %.2g\n", chunks[i], g.worst);
+        assert_true(g.worst <= CLOSE_MANY);
+        rig_close(&g);
+    }
+    unsetenv("FAKE_GPU_BLOCKS");
+}
+
 /* The whole step as one kernel and stage by stage: the same code, so the same bits. */
 static void the_whole_step_equals_its_stages_bit_for_bit(void **state) {
     (void)state;
@@ -307,6 +325,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_row_of_few_does_not_depend_on_the_others),
         cmocka_unit_test(a_row_of_many_depends_on_how_many_there_are_alone),
         cmocka_unit_test(tiles_of_every_width_give_the_reference),
+        cmocka_unit_test(blocks_without_work_do_no_harm),
         cmocka_unit_test(far_along_a_stream_nothing_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -368,10 +368,23 @@ static int copiers_of(const cuda_device *device) {
     return device->most_threads >= WIDE_THREADS ? 4 : 1;
 }
 
-/* Four stages of inputs where they fit beside rings of two slots; what is left goes to the rings.
- * More stages, where they are small, were up to 16 % slower. */
+/* A stage of few.cuh: a chunk of inputs and of all warps' weights. */
+static int few_stage(const cuda_layout *l, int warps, int tokens) {
+    int most = 0;
+    for (int i = 0; i < l->plan->n_ops; i++) {
+        if (l->plan->ops[i].kind != NN_PROJECT) continue;
+        const cuda_matrix *m = &l->weights[l->plan->ops[i].matrix].matrix;
+        const int span = CUDA_WIDE_SPAN(m->format);
+        if (m->format == CUDA_F32) continue;
+        most = MAX_OF(most, tokens * 2 * span + warps * (span / m->block_span) * m->block_bytes);
+    }
+    return up_to((size_t)most, 1024);
+}
+
+/* Few tokens: as many stages as fit, at most 8.  More: four stages of inputs where they fit beside
+ * rings of two slots; what is left goes to the rings. */
 static void arrange_wide(cuda_layout *l, const cuda_device *device) {
-    enum { MIN_STAGES = 2, MAX_STAGES = 4, GATES = 2048, MOST_TOKENS = 128 };
+    enum { MIN_STAGES = 2, MAX_STAGES = 4, MAX_FEW = 8, GATES = 2048, MOST_TOKENS = 128 };
     const int bytes = device->shared_bytes - GATES, slot = wide_slot(l);
     l->wide_threads = MIN_OF(WIDE_THREADS, device->most_threads / 32 * 32);
     const int warps = l->wide_threads / 32 - copiers_of(device);
@@ -381,6 +394,14 @@ static void arrange_wide(cuda_layout *l, const cuda_device *device) {
         w->tokens = 16 << i;
         if (i > 0 && l->wide[i - 1].tokens >= l->plan->max_rows) break; /* one tile has all */
         if (device->major != 9 && w->tokens > MOST_TOKENS) break;       /* too few registers */
+        if (w->tokens <= CUDA_FEW) {
+            w->stage_bytes = few_stage(l, warps, w->tokens);
+            w->n_stages = MIN_OF(MAX_FEW, bytes / w->stage_bytes);
+            if (w->n_stages < MIN_STAGES) break;
+            w->gates = w->n_stages * w->stage_bytes;
+            w->bytes = w->gates + GATES;
+            continue;
+        }
         w->n_stages = MIN_OF(MAX_STAGES, (bytes - MIN_SLOTS * ring) / stage);
         if (w->n_stages < MIN_STAGES) break;
         w->slot_bytes = slot;

@@ -22,6 +22,7 @@ enum {
     CUDA_TOKENS = 4,        /* tokens of one pass of `walk`: a token takes two columns of a
                                matrix instruction that has eight                               */
     CUDA_WIDTHS = 5,        /* tokens of a tile of wide.cu: 16 << 0 .. 4                         */
+    CUDA_FEW = 64,          /* of those, made by few.cuh                                       */
     CUDA_HEADS = 4,         /* query heads that look at the same keys together, at most        */
     CUDA_KEYS = 8,          /* that a warp of `walk` looks at together */
     CUDA_PLACE_BYTES = 512, /* of a ring_place, at most */
@@ -196,7 +197,7 @@ typedef struct cuda_wide {
     int gates;    /* [2][n_stages], then [multipliers][n_slots] mbarriers              */
     int bytes;    /* 0: tiles of so many tokens do not fit                           */
     int n_slots, slot_bytes;
-    int unused;
+    int stage_bytes; /* of few tokens: inputs, then the weights of all multipliers; no slots then */
 } cuda_wide;
 
 typedef struct cuda_look {   /* attention of many rows; attend_many.cuh, attend_tiles.cuh */

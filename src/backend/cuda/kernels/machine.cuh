@@ -730,6 +730,10 @@ DEVICE void copy_through(void *to, const void *from, int bytes, u64 *gate) {
     copy_start(to, from, bytes, gate);
 }
 
+DEVICE void copy_through_once(void *to, const void *from, int bytes, u64 *gate) {
+    copy_start_once(to, from, bytes, gate);
+}
+
 #else
 
     #define COPY_ARRIVALS 32
@@ -742,6 +746,10 @@ DEVICE void copy_through(void *to, const void *from, int bytes, u64 *gate) {
             : "memory");
     }
     copies_arrive(gate);
+}
+
+DEVICE void copy_through_once(void *to, const void *from, int bytes, u64 *gate) {
+    copy_through(to, from, bytes, gate);
 }
 
 #endif

@@ -23,20 +23,22 @@
 #include "prepare.cuh"
 #include "wide.cuh"
 
+#include "few.cuh"
+
 KERNEL prepare(PARAM cuda_world world) {
     prepare_wide(&world);
 }
 
 KERNEL_WIDE wide_16(PARAM cuda_world world) {
-    multiply_wide(&world, 16);
+    multiply_few(&world, 16);
 }
 
 KERNEL_WIDE wide_32(PARAM cuda_world world) {
-    multiply_wide(&world, 32);
+    multiply_few(&world, 32);
 }
 
 KERNEL_WIDE wide_64(PARAM cuda_world world) {
-    multiply_wide(&world, 64);
+    multiply_few(&world, 64);
 }
 
 KERNEL_WIDE wide_128(PARAM cuda_world world) {

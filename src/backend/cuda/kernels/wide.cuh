@@ -1,8 +1,9 @@
 /* wide.cuh - y = [residual +] pre(x) W^T [+ b] for many tokens, at the speed of the tensor cores.
+ * (few.cuh: of few.)
  *
  *   x [n, cols] f32   W packed [rows, cols]   y [n, rows] f32
  *
- *                tokens of a tile (16 .. 256)
+ *                tokens of a tile (128, 256)
  *             +---------------------------+
  *     warp 0  | 16 rows    sums of a tile in registers;  weights: registers <- the warp's own ring
  *     ...     |            k in chunks of 128 (halves) or 256 (levels);  inputs: stages of 64 k
@@ -49,6 +50,14 @@ DEVICE void course_rest(course *c) {
     c->chunk = from % c->n_chunks;
     c->end = c->chunk + c->left < c->n_chunks ? c->chunk + c->left : c->n_chunks;
     c->left -= c->end - c->chunk;
+}
+
+/* The block that has a step of the rest. */
+DEVICE int block_of_step(const course *c, int step) {
+    const long long all = (long long)(c->n_tiles - c->n_whole) * c->n_chunks;
+    int block = (int)((long long)step * c->n_blocks / all);
+    while (course_cut(c, block + 1) <= step) block++;
+    return block;
 }
 
 DEVICE void course_next(course *c) {
@@ -354,33 +363,26 @@ DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all,
     }
 }
 
-/* Where a warp of block `block` leaves its part of tile `tile`: [tokens / 8][32][4] float. */
-DEVICE float *part_of(const cuda_world *w, const course *c, int block, int tile, int tokens) {
-    const int is_second = c->n_whole + course_cut(c, block) / c->n_chunks != tile;
+/* Where a warp of block `block` leaves its part of the tile that starts in block `first`:
+ * [tokens / 8][32][4] float. */
+DEVICE float *part_of(const cuda_world *w, int block, int first, int tokens) {
     return (float *)w->parts +
-           (u64)((block * WIDE_PARTS + is_second) * N_MULTIPLIERS + WARP) * (u64)(tokens * 16);
+           (u64)((block * WIDE_PARTS + (block == first)) * N_MULTIPLIERS + WARP) *
+               (u64)(tokens * 16);
 }
 
-/* The block that has a step of the rest. */
-DEVICE int block_of_step(const course *c, int step) {
-    const long long all = (long long)(c->n_tiles - c->n_whole) * c->n_chunks;
-    int block = (int)((long long)step * c->n_blocks / all);
-    while (course_cut(c, block + 1) <= step) block++;
-    return block;
-}
-
-/* Leaves this warp's part; true for the one that comes last, which then has the whole sum. */
-DEVICE bool sum_parts(const cuda_world *w, const course *c, float *all, int tokens) {
-    const int at = (c->tile - c->n_whole) * c->n_chunks;
-    const int first = block_of_step(c, at), last = block_of_step(c, at + c->n_chunks - 1);
-    float *mine = part_of(w, c, BLOCK, c->tile, tokens);
+/* Leaves this warp's part of a tile that blocks first .. last make; true for the one that comes
+ * last, which then has the whole sum. */
+DEVICE bool sum_parts(const cuda_world *w, float *all, int tokens, int first, int last) {
+    enum { MOST = 64 }; /* values on their way, of several blocks where tiles are small */
+    const int n = tokens / 2 < MOST ? tokens / 2 : MOST, together = MOST / n;
+    float *mine = part_of(w, BLOCK, first, tokens);
     UNROLL for (int i = 0; i < tokens / 2; i += 4) {
         u32 bits[4];
         UNROLL for (int j = 0; j < 4; j++) bits[j] = bits_of_float(all[i + j]);
         store_16(mine + (i / 4 * 32 + LANE) * 4, bits);
     }
-    unsigned *tickets = (unsigned *)w->tile_tickets;
-    unsigned *ticket = tickets + (c->tile - c->n_whole) * N_MULTIPLIERS + WARP;
+    unsigned *ticket = (unsigned *)w->tile_tickets + first * N_MULTIPLIERS + WARP;
     unsigned came = 0;
     warp_sync();
     if (LANE == 0) came = take_ticket(ticket);
@@ -388,15 +390,19 @@ DEVICE bool sum_parts(const cuda_world *w, const course *c, float *all, int toke
     if ((int)came != last - first) return false;
     if (LANE == 0) *ticket = 0; /* for the next launch */
     UNROLL for (int i = 0; i < tokens / 2; i++) all[i] = 0;
-    for (int block = first; block <= last; block++) {
-        const float *part = part_of(w, c, block, c->tile, tokens);
-        UNROLL for (int i = 0; i < tokens / 2; i += 32) {
-            const int n = tokens / 2 < 32 ? tokens / 2 : 32;
-            float v[32]; /* many loads in flight */
-            UNROLL for (int j = 0; j < n; j += 4) {
-                load_floats_4(v + j, part + ((i + j) / 4 * 32 + LANE) * 4);
+    for (int block = first; block <= last; block += together) {
+        UNROLL for (int i = 0; i < tokens / 2; i += n) {
+            float v[MOST];
+            UNROLL for (int k = 0; k < together; k++) {
+                const float *part = part_of(w, block + k < last ? block + k : last, first, tokens);
+                UNROLL for (int j = 0; j < n; j += 4) {
+                    load_floats_4(v + k * n + j, part + ((i + j) / 4 * 32 + LANE) * 4);
+                }
             }
-            UNROLL for (int j = 0; j < n; j++) all[i + j] += v[j];
+            UNROLL for (int k = 0; k < together; k++) {
+                if (block + k > last) break;
+                UNROLL for (int j = 0; j < n; j++) all[i + j] += v[k * n + j];
+            }
         }
     }
     return true;
@@ -475,7 +481,11 @@ DEVICE void multiply_wide(const cuda_world *w, int tokens) {
     for (course c = course_begin(w, s, tokens); course_is_on(&c); course_next(&c)) {
         UNROLL for (int i = 0; i < tokens / 2; i++) all[i] = 0;
         multiply_chunks(w, s, &c, &weights, &q, all, tokens);
-        if (c.end - c.chunk < c.n_chunks && !sum_parts(w, &c, all, tokens)) continue;
+        const int from = (c.tile - c.n_whole) * c.n_chunks;
+        if (c.end - c.chunk < c.n_chunks && !sum_parts(w, all, tokens, block_of_step(&c, from),
+                                                       block_of_step(&c, from + c.n_chunks - 1))) {
+            continue;
+        }
         put_tile(w, s, all, c.tile / columns * N_MULTIPLIERS + WARP, c.tile % columns * tokens,
                  tokens);
     }

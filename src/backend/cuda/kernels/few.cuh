@@ -1,0 +1,157 @@
+/* few.cuh - y = [residual +] pre(x) W^T [+ b] for 5 to 64 tokens, at the speed of memory.
+ *
+ *   x, W, y and the image as in wide.cuh; tiles of 16 to 64 tokens by 16 rows a warp
+ *
+ *                     one ring of stages a block, which the warp behind those that multiply fills
+ *
+ *     stage   | inputs of a chunk of k [span / 64][tokens][128] | weights [warps][blocks of k] |
+ *
+ * All chunks, tile by tile, are cut into equal stretches, one a block, so that all end together.  A
+ * tile that several blocks made is summed in their order by the warp that ends last.  Rings fill
+ * with weights before the launch before has ended, and with inputs then.  So a row's bits depend on
+ * n alone, not on other rows.
+ *
+ * Bytes moved: weights once, inputs from the second-level cache once for each tile of rows.  Twin:
+ * wide.cuh.  Test: tests/backend/test_cuda.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+enum { FEED_WEIGHTS = 1, FEED_INPUTS = 2 };
+
+typedef struct few_place {
+    int n_chunks, columns; /* of a tile; tiles beside each other */
+    int total, chunk, end; /* of all tiles; this block's */
+    int blocks;            /* that have any */
+    int at;                /* the chunk's stage */
+    unsigned round;
+} few_place;
+
+DEVICE int few_cut(const few_place *p, int block) {
+    if (block > p->blocks) block = p->blocks;
+    return (int)((long long)p->total * block / p->blocks);
+}
+
+/* The block that has a chunk. */
+DEVICE int few_block_of(const few_place *p, int chunk) {
+    int block = (int)((long long)chunk * p->blocks / p->total);
+    while (few_cut(p, block + 1) <= chunk) block++;
+    return block;
+}
+
+DEVICE few_place few_begin(const cuda_world *w, const cuda_stage *s, int tokens) {
+    const cuda_matrix *m = &s->matrix;
+    const int span = CUDA_WIDE_SPAN(FORMAT_OF(m));
+    few_place p;
+    p.columns = token_tiles(w, s, tokens);
+    p.n_chunks = (m->n_blocks * m->block_span + span - 1) / span;
+    p.total = (m->n_tiles + N_MULTIPLIERS - 1) / N_MULTIPLIERS * p.columns * p.n_chunks;
+    p.blocks = p.total < N_BLOCKS ? p.total : N_BLOCKS;
+    p.chunk = few_cut(&p, BLOCK);
+    p.end = few_cut(&p, BLOCK + 1);
+    p.at = 0;
+    p.round = 0;
+    return p;
+}
+
+DEVICE void few_step(const cuda_world *w, few_place *p) {
+    p->chunk++;
+    if (++p->at == w->wide.n_stages) p->at = 0, p->round++;
+}
+
+DEVICE char *few_stage(const cuda_world *w, const few_place *p) {
+    return shared_bytes + p->at * w->wide.stage_bytes;
+}
+
+/* Starts copies of the next n chunks; a warp without rows in a tile gets the last ones. */
+DEVICE void few_feed(const cuda_world *w, const cuda_stage *s, few_place *p, int tokens, int what,
+                     int n) {
+    const cuda_matrix *m = &s->matrix;
+    const int span = CUDA_WIDE_SPAN(FORMAT_OF(m)), each = span / m->block_span;
+    const int bytes = tokens * 2 * span, slot = each * m->block_bytes;
+    u64 *full = (u64 *)(shared_bytes + w->wide.gates), *empty = full + w->wide.n_stages;
+    for (; n > 0 && p->chunk < p->end; n--, few_step(w, p)) {
+        const int tile = p->chunk / p->n_chunks, chunk = p->chunk % p->n_chunks;
+        const int left = m->n_blocks - chunk * each;
+        char *to = few_stage(w, p);
+        if (p->round > 0) gate_pass(empty + p->at, p->round - 1);
+        for (int i = 0; (what & FEED_WEIGHTS) && i < N_MULTIPLIERS; i++) {
+            int row = tile / p->columns * N_MULTIPLIERS + i;
+            if (row >= m->n_tiles) row = m->n_tiles - 1;
+            copy_through_once(to + bytes + i * slot,
+                              (const char *)m->tiles + (u64)row * m->tile_bytes +
+                                  (u64)chunk * (u64)slot,
+                              (left < each ? left : each) * m->block_bytes, full + p->at);
+        }
+        if (what & FEED_INPUTS) {
+            const u64 at = (u64)(tile % p->columns * p->n_chunks + chunk);
+            copy_through(to, (const char *)w->image + at * (u64)bytes, bytes, full + p->at);
+        }
+    }
+}
+
+/* Chunks of a tile, the next n. */
+DEVICE void few_multiply(const cuda_world *w, const cuda_stage *s, few_place *p, float *all,
+                         int tokens, int n) {
+    const cuda_matrix *m = &s->matrix;
+    const int format = FORMAT_OF(m), span = CUDA_WIDE_SPAN(format), each = span / m->block_span;
+    u64 *full = (u64 *)(shared_bytes + w->wide.gates), *empty = full + w->wide.n_stages;
+    for (; n > 0; n--, few_step(w, p)) {
+        const int left = m->n_blocks - p->chunk % p->n_chunks * each;
+        const char *inputs = few_stage(w, p);
+        const char *weights = inputs + tokens * 2 * span + WARP * each * m->block_bytes;
+        gate_pass(full + p->at, p->round);
+        for (int part = 0; part < span / WIDE_STAGE_K; part += 2) {
+            u32 a[2][4][4];
+            UNROLL for (int i = 0; i < 2; i++) {
+                const char *stage = inputs + (part + i) * tokens * 2 * WIDE_STAGE_K;
+                load_weights(a[i], format, weights, left, part + i);
+                wide_begin();
+                UNROLL for (int j = 0; j < 4; j++) {
+                    wide_multiply(all, tokens, a[i][j], stage, j, format == CUDA_BF16);
+                }
+                wide_end();
+                wide_wait(1);
+            }
+        }
+        wide_wait(0);
+        gate_arrive(empty + p->at);
+    }
+    wide_settle(all, tokens);
+}
+
+DEVICE void few_copy(const cuda_world *w, const cuda_stage *s, few_place p, int tokens) {
+    few_place inputs = p;
+    few_feed(w, s, &p, tokens, FEED_WEIGHTS, w->wide.n_stages);
+    launch_wait();
+    few_feed(w, s, &inputs, tokens, FEED_INPUTS, w->wide.n_stages);
+    few_feed(w, s, &inputs, tokens, FEED_WEIGHTS | FEED_INPUTS, p.end);
+}
+
+DEVICE void multiply_few(const cuda_world *w, int tokens) {
+    const cuda_stage *s = stage_at(w, w->first);
+    u64 *full = (u64 *)(shared_bytes + w->wide.gates), *empty = full + w->wide.n_stages;
+    few_place p = few_begin(w, s, tokens);
+    for (int i = 0; WARP == N_MULTIPLIERS && i < w->wide.n_stages; i++) {
+        gate_open_for(full + i, (N_MULTIPLIERS + 1) * COPY_ARRIVALS);
+        gate_open_for(empty + i, N_MULTIPLIERS);
+    }
+    block_sync();
+    launch_next();
+    if (WARP == N_MULTIPLIERS) few_copy(w, s, p, tokens);
+    if (WARP >= N_MULTIPLIERS) return;
+    launch_wait();
+    float all[32];
+    while (p.chunk < p.end) {
+        const int tile = p.chunk / p.n_chunks, from = tile * p.n_chunks;
+        const int end = from + p.n_chunks < p.end ? from + p.n_chunks : p.end, n = end - p.chunk;
+        UNROLL for (int i = 0; i < tokens / 2; i++) all[i] = 0;
+        few_multiply(w, s, &p, all, tokens, n);
+        if (n < p.n_chunks && !sum_parts(w, all, tokens, few_block_of(&p, from),
+                                         few_block_of(&p, from + p.n_chunks - 1))) {
+            continue;
+        }
+        put_tile(w, s, all, tile / p.columns * N_MULTIPLIERS + WARP, tile % p.columns * tokens,
+                 tokens);
+    }
+}
