@@ -135,6 +135,10 @@ DEVICE float load_float(const float *p) {
     return *p;
 }
 
+DEVICE u64 load_64(const u64 *p) {
+    return *p;
+}
+
 DEVICE void load_floats_4(float out[4], const float *p) {
     if ((uintptr_t)p % 16) emulator_fail("a load is not aligned to 16 bytes");
     memcpy(out, p, 16);

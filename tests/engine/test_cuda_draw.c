@@ -100,32 +100,35 @@ static weir_sampling random_options(rig *g, int32_t *ids, float *values) {
     return o;
 }
 
-/* Row 1 of three is drawn for, behind a row that is not and before one that is. */
+/* Row 1 of three is drawn for, behind a row that is not and before one that is; or it is the only
+ * one, and blocks share it. */
 static void draw_there(rig *g, const float *logits, const batch_draw *how, int32_t *id) {
     cuda *c = cuda_of(g->b);
+    const int n = below(g, 2) ? 1 : ROWS, at = n == 1 ? 0 : 1;
     const batch_row rows[ROWS] = {{.slot = 2}, {.slot = 1}, {.slot = 0}};
     const int wanted[ROWS] = {0, 1, 2};
     const weir_sampling greedy = {0};
     const batch_draw draws[ROWS] = {{0}, *how, {.how = &greedy}};
-    const batch b = {.rows = rows, .wanted = wanted, .draws = draws, .n = 3, .n_wanted = ROWS};
+    const batch b = {
+        .rows = rows + 1 - at, .wanted = wanted, .draws = draws + 1 - at, .n = n, .n_wanted = n};
     cuda_world w = c->layout.world;
-    float *at = (float *)(uintptr_t)w.logits;
-    w.n_wanted = ROWS;
-    c->device.n_blocks = 1 + below(g, 6 * ROWS); /* of which some share a row */
-    for (int i = 0; i < ROWS; i++) {
-        memcpy(at + i * w.logits_stride, logits, (size_t)g->vocab * sizeof *at);
+    float *to = (float *)(uintptr_t)w.logits;
+    w.n_wanted = n;
+    for (int i = 0; i < n; i++) {
+        memcpy(to + i * w.logits_stride, logits, (size_t)g->vocab * sizeof *to);
     }
     size_t bytes = 8;
     cuda_pack_draws(c, &b, c->host, &bytes, &w);
     assert_true(bytes <= c->layout.step_bytes);
     memcpy((void *)(uintptr_t)c->layout.step, c->host, bytes);
     assert_int_equal(cuda_launch_draws(c, &w, NULL), WEIR_OK);
+    assert_int_equal(w.shares, n == 1 ? c->device.n_blocks : 1);
     int32_t ids[ROWS];
-    assert_int_equal(c->base.api->drawn(&c->base, 0, ids, ROWS, NULL), WEIR_OK);
-    *id = ids[1];
-    assert_int_equal(((int *)(uintptr_t)w.drawn)[1], ids[1]);
-    for (int i = 0; i < ROWS; i++) {
-        assert_memory_equal(at + i * w.logits_stride, logits, (size_t)g->vocab * sizeof *at);
+    assert_int_equal(c->base.api->drawn(&c->base, 0, ids, n, NULL), WEIR_OK);
+    *id = ids[at];
+    assert_int_equal(((int *)(uintptr_t)w.drawn)[1], ids[at]);
+    for (int i = 0; i < n; i++) {
+        assert_memory_equal(to + i * w.logits_stride, logits, (size_t)g->vocab * sizeof *to);
     }
 }
 

@@ -554,8 +554,10 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     l->step_bytes = (l->step_bytes + ALIGN - 1) / ALIGN * ALIGN;
     l->step = place(l, "steps", CUDA_TURNS * l->step_bytes);
     w->drawn = place(l, "tokens drawn", (size_t)kv->slots * sizeof(int));
-    w->found = place(l, "best logits", (size_t)p->max_wanted * CUDA_SHARES * sizeof(uint64_t));
-    w->draw_tickets = place(l, "tickets", (size_t)p->max_wanted * sizeof(unsigned));
+    w->meetings = place(l, "meetings", (size_t)p->max_wanted * 2 * sizeof(unsigned));
+    w->told = place(l, "told", (size_t)p->max_wanted * 2 * CUDA_SHARES * sizeof(uint64_t));
+    w->masses = place(l, "masses", blocks * 2 * CUDA_DIGITS * sizeof(uint64_t));
+    w->deck = place(l, "candidates", (blocks / 2 + 1) * 2 * CUDA_DECK * sizeof(unsigned));
     w->octaves = place(l, "octaves", 2 * CUDA_DIGITS * sizeof(unsigned));
     const plan_tensor *logits = &p->tensors[p->logits], *base = &p->tensors[logits->base];
     w->logits = l->arena_at + base->offset + (cuda_address)logits->column * sizeof(float);

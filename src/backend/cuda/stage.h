@@ -37,7 +37,7 @@ enum {
     CUDA_MAX_OCTAVES = 43, /* weighs nothing */
     CUDA_WEIGHT_SHIFT = 20,
     CUDA_DECK = 4096, /* candidates that a block keeps in its shared memory              */
-    CUDA_SHARES = 16, /* blocks that look for the best logit of a row, at most          */
+    CUDA_SHARES = 16, /* blocks that draw for a row together, at most                   */
     CUDA_DRAW_BYTES = 80 << 10, /* shared memory of a block that draws                     */
     CUDA_LINES = 16,            /* query heads of rows that a warp looks with (attend_many.cuh) */
     CUDA_GROUP_LINES = 64,      /* of the warps that look together (attend_tiles.cuh)            */
@@ -259,12 +259,14 @@ typedef struct cuda_world { /* the argument of every kernel */
 
     cuda_address logits; /* [n_wanted][logits_stride] float, of vocab tokens */
     int logits_stride, vocab;
-    cuda_address draws; /* [n_wanted] cuda_draw */
-    cuda_address drawn; /* [slots] int: the last token drawn for each */
-    cuda_address found; /* [max_wanted][CUDA_SHARES] 64 bit: the best logits of shares of a row */
-    cuda_address draw_tickets; /* [max_wanted] */
-    int shares, no_use;        /* of a row */
-    cuda_address octaves;      /* [2][CUDA_DIGITS] unsigned: coarse and fine, base/octave.h */
+    cuda_address draws;     /* [n_wanted] cuda_draw */
+    cuda_address drawn;     /* [slots] int: the last token drawn for each */
+    int shares, unused_too; /* blocks that draw for a row together */
+    cuda_address meetings;  /* [max_wanted][2] unsigned: times they met, how many have left */
+    cuda_address told;      /* [max_wanted][2][CUDA_SHARES] 64 bit: what each told the others */
+    cuda_address masses;    /* [blocks][2][CUDA_DIGITS] 64 bit */
+    cuda_address deck;      /* [blocks / 2][2][CUDA_DECK]: keys and ids of a row's candidates */
+    cuda_address octaves;   /* [2][CUDA_DIGITS] unsigned: coarse and fine, base/octave.h */
 
     cuda_shared shared;
 } cuda_world;

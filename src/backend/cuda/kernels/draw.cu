@@ -2,17 +2,20 @@
  *
  *     logits -> bias -> penalties -> temperature -> top-k -> top-p -> min-p -> token
  *
- * A block draws for one wanted row; where there are few rows some blocks look for the best logit of
- * each, and the one that comes last draws.  A candidate's key is its distance below the best one in
- * octaves, a 28-bit integer, its weight an integer too (base/octave.h), so every sum is exact in
- * any order and the token is the one that engine/draw.c draws with the same number.
+ * Blocks share a row, each looks at its part of the tokens; where there are many rows a block has one
+ * alone.  A candidate's key is its distance below the best one in octaves, a 28-bit integer, its
+ * weight an integer too (base/octave.h), so every sum is exact in any order and the token is the one
+ * that engine/draw.c draws with the same number.
  *
  * Filters keep the best candidates, equal ones by their ids, so what they leave is a cut: keys
- * below `key`, and those equal to it up to `id`.  A radix select finds a cut digit by digit.  Once
- * few candidates are left they are gathered, in the order of their ids, in shared memory.
+ * below `key`, and those equal to it up to `id`.  A radix select finds the cut digit by digit.  Once
+ * few candidates are left they are gathered, in the order of their ids, in shared memory: every
+ * block of the row has them all then, and goes on as if alone.  All blocks of a row know the same
+ * and so do the same; the first of them tells the token.
  *
- * Logits that bias and penalties change are put back afterwards: somebody may ask for them.  Reads
- * the logits from the second-level cache one to five times: 5 us each for 128 k tokens.
+ * Logits that bias and penalties change are put back afterwards: somebody may ask for them.  128 k
+ * tokens are 0.5 MB in the second-level cache, but what they cost is arithmetic: conversions to
+ * doubles, two loads from tables, additions in shared memory.
  *
  * CPU twin: engine/draw.c, sampler.c.  Test: tests/engine/test_cuda_draw.c.
  *
@@ -41,13 +44,18 @@ static_assert(sizeof(table) <= CUDA_DRAW_BYTES, "a block's shared memory");
 
 typedef struct deck { /* the candidates; the same in every thread */
     table *t;
+    const cuda_world *w;
     const float *logits;
-    int n; /* of the vocabulary, or of t->keys once they are gathered */
-    bool is_whole;
+    int row, share; /* this block's, of w->shares */
+    int from, to;   /* its part: ids, or places in t->keys once they are gathered */
+    bool is_whole;  /* they are not */
+    bool is_shared; /* other blocks have other parts */
+    int turn;       /* of the places where blocks tell each other */
     float best;
     double scale;
     u32 key; /* the cut */
     int id;
+    float floor; /* logits below are behind it, for sure */
 } deck;
 
 /* ---- logits */
@@ -147,16 +155,63 @@ DEVICE u64 sum_warps(table *t, u64 mine) {
     return sum;
 }
 
-/* The first of the largest logits of ids [from, to): what orders it above its id's complement; 0
- * when none is above -infinity. */
-DEVICE u64 find_best(table *t, const float *logits, int from, int to, bool is_changed) {
+/* ---- blocks that share a row */
+
+/* All of them have come here, and what each wrote before all can read.  Every block of a step of
+ * shared rows has a multiprocessor, so nobody waits for one that cannot begin. */
+DEVICE void meet_row(const deck *d) {
+    block_sync();
+    if (THREAD == 0) {
+        unsigned *met = (unsigned *)d->w->meetings + 2 * d->row;
+        const unsigned shares = (unsigned)d->w->shares, mine = take_ticket(met);
+        const unsigned all = mine - mine % shares + shares;
+        while ((int)(load_acquire(met) - all) < 0) spin();
+    }
+    block_sync();
+}
+
+/* The last one to leave makes ready for the next launch. */
+DEVICE void leave_row(const deck *d) {
+    unsigned *met = (unsigned *)d->w->meetings + 2 * d->row;
+    if (d->w->shares == 1 || THREAD != 0) return;
+    if (take_ticket(met + 1) == (unsigned)d->w->shares - 1) met[0] = met[1] = 0;
+}
+
+/* What each block has to tell, [shares], for load_64; it stays until they tell the next but one. */
+DEVICE const u64 *tell_row(deck *d, u64 mine) {
+    u64 *told = (u64 *)d->w->told + (2 * d->row + d->turn) * CUDA_SHARES;
+    d->turn ^= 1;
+    if (THREAD == 0) told[d->share] = mine;
+    meet_row(d);
+    return told;
+}
+
+/* Sums t->mass over the blocks. */
+DEVICE void add_masses(deck *d) {
+    const int place = (d->row * d->w->shares * 2 + d->turn) * CUDA_DIGITS;
+    u64 *masses = (u64 *)d->w->masses + place, *mass = d->t->mass;
+    const int stride = 2 * CUDA_DIGITS;
+    d->turn ^= 1;
+    for (int i = THREAD; i < CUDA_DIGITS; i += N_THREADS) masses[d->share * stride + i] = mass[i];
+    meet_row(d);
+    for (int i = THREAD; i < CUDA_DIGITS; i += N_THREADS) {
+        u64 sum = 0;
+        for (int k = 0; k < d->w->shares; k++) sum += load_64(masses + k * stride + i);
+        mass[i] = sum;
+    }
+    block_sync();
+}
+
+/* The first of the largest logits, -1 when none is above -infinity. */
+DEVICE int find_best(deck *d, bool is_changed) {
+    table *t = d->t;
     float best = -float_of_bits(0x7f800000u);
     int id = -1;
-    for (int i = from + THREAD; i < to; i += BATCH * N_THREADS) {
+    for (int i = d->from + THREAD; i < d->to; i += BATCH * N_THREADS) {
         float x[BATCH];
         UNROLL for (int j = 0; j < BATCH; j++) {
             const int at = i + j * N_THREADS;
-            x[j] = at < to ? load_float(logits + at) : best;
+            x[j] = at < d->to ? load_float(d->logits + at) : best;
         }
         UNROLL for (int j = 0; j < BATCH; j++) {
             const float y = is_changed ? clean(x[j]) : x[j];
@@ -174,23 +229,14 @@ DEVICE u64 find_best(table *t, const float *logits, int from, int to, bool is_ch
     block_sync();
     for (int i = 0; i < N_WARPS; i++) most = t->parts[i] > most ? t->parts[i] : most;
     block_sync();
-    return most;
-}
-
-/* Blocks that share a row tell what they found; true for the one that comes last, which goes on
- * with the best of all. */
-DEVICE bool merge_best(const cuda_world *w, table *t, int row, u64 *best) {
-    u64 *found = (u64 *)w->found + row * CUDA_SHARES;
-    unsigned *ticket = (unsigned *)w->draw_tickets + row;
-    if (THREAD == 0) {
-        found[BLOCK % w->shares] = *best;
-        t->id = take_ticket(ticket) == (unsigned)w->shares - 1;
-        if (t->id) *ticket = 0; /* for the next launch */
+    if (d->is_shared) {
+        const u64 *told = tell_row(d, most);
+        for (int i = 0; i < d->w->shares; i++) {
+            const u64 other = load_64(told + i);
+            most = other > most ? other : most;
+        }
     }
-    block_sync();
-    if (!t->id) return false;
-    for (int i = 0; i < w->shares; i++) *best = found[i] > *best ? found[i] : *best;
-    return true;
+    return most ? (int)~(u32)most : -1;
 }
 
 /* ---- candidates */
@@ -207,6 +253,16 @@ DEVICE u64 weigh(const table *t, u32 key) {
     return product >> (CUDA_WEIGHT_SHIFT + (key >> CUDA_FRACTION_BITS));
 }
 
+/* Nobody with a greater key stays, if he was left by the cut before. */
+DEVICE void cut(deck *d, u32 key) {
+    if (key >= d->key) return;
+    d->key = key;
+    d->id = ALL_KEYS;
+    if (key >= (u32)CUDA_MAX_OCTAVES << CUDA_FRACTION_BITS) return; /* has no end */
+    const double floor = (double)d->best - ((double)key + 2) / d->scale;
+    d->floor = (float)(floor - (floor < 0 ? -floor : floor) * 1e-6 - 1e-30);
+}
+
 /* Keys of candidates from, from + step, ...; beyond end and behind the cut ALL_KEYS + 1. */
 DEVICE void fetch_keys(const deck *d, u32 keys[BATCH], int from, int step, int end) {
     float logits[BATCH];
@@ -217,7 +273,7 @@ DEVICE void fetch_keys(const deck *d, u32 keys[BATCH], int from, int step, int e
     UNROLL for (int j = 0; j < BATCH; j++) {
         const int i = from + j * step;
         keys[j] = ALL_KEYS + 1u;
-        if (i >= end) continue;
+        if (i >= end || (d->is_whole && logits[j] < d->floor)) continue;
         const u32 key = d->is_whole ? key_of(d, logits[j]) : d->t->keys[i];
         const int id = d->is_whole ? i : d->t->ids[i];
         if (key < d->key || (key == d->key && id <= d->id)) keys[j] = key;
@@ -229,6 +285,12 @@ DEVICE int warp_share(int from, int to) {
     return ((to - from + N_WARPS - 1) / N_WARPS + 31) / 32 * 32;
 }
 
+/* Where the part of tokens of a row's block begins. */
+DEVICE int share_from(const cuda_world *w, int share) {
+    const int part = (w->vocab + w->shares - 1) / w->shares;
+    return share * part < w->vocab ? share * part : w->vocab;
+}
+
 /* What candidate `key` counts: one of those with key `only`, or by its weight. */
 DEVICE u64 value_of(const table *t, u32 key, u32 only) {
     if (key > ALL_KEYS) return 0;
@@ -236,26 +298,46 @@ DEVICE u64 value_of(const table *t, u32 key, u32 only) {
     return weigh(t, key);
 }
 
+/* The sum of the values of candidates [from, to); of each warp's part of them in t->parts. */
+DEVICE u64 sum_values(const deck *d, int from, int to, u32 only) {
+    const int part = warp_share(from, to), start = from + WARP * part;
+    const int end = start + part < to ? start + part : to;
+    u64 sum = 0;
+    for (int i = start + LANE; i - LANE < end; i += BATCH * 32) {
+        u32 keys[BATCH];
+        fetch_keys(d, keys, i, 32, end);
+        UNROLL for (int j = 0; j < BATCH; j++) sum += value_of(d->t, keys[j], only);
+    }
+    return sum_warps(d->t, warp_sum_64(sum));
+}
+
+/* Of all where the number drawn, from [0, 1), leads. */
+DEVICE u64 lot_of(double uniform, u64 total) {
+    const u64 place = (u64)(uniform * (double)total);
+    return place < total ? place : total - 1; /* (double)total may have been rounded up */
+}
+
 /* The id of the candidate in which the sum of values passes `left`, in the order of ids.  With
  * uniform >= 0, `left` is that share of all. */
-COLD int find_in_order(const deck *d, u32 only, u64 left, double uniform) {
+COLD int find_in_order(deck *d, u32 only, u64 left, double uniform) {
     table *t = d->t;
-    int from = 0, to = d->n;
+    int from = d->from, to = d->to;
+    if (d->is_shared) { /* in whose part it is; then all look there */
+        const u64 *told = tell_row(d, sum_values(d, from, to, only));
+        u64 total = 0;
+        for (int i = 0; i < d->w->shares; i++) total += load_64(told + i);
+        if (uniform >= 0) left = lot_of(uniform, total);
+        uniform = -1;
+        int i = 0;
+        for (; i < d->w->shares - 1 && left >= load_64(told + i); i++) left -= load_64(told + i);
+        from = share_from(d->w, i);
+        to = share_from(d->w, i + 1);
+    }
     while (true) {
-        const int part = warp_share(from, to), start = from + WARP * part;
-        const int end = start + part < to ? start + part : to;
-        u64 sum = 0;
-        for (int i = start + LANE; i - LANE < end; i += BATCH * 32) {
-            u32 keys[BATCH];
-            fetch_keys(d, keys, i, 32, end);
-            UNROLL for (int j = 0; j < BATCH; j++) sum += value_of(t, keys[j], only);
-        }
-        const u64 total = sum_warps(t, warp_sum_64(sum));
-        if (uniform >= 0) {
-            left = (u64)(uniform * (double)total);
-            if (left >= total) left = total - 1; /* (double)total may have been rounded up */
-            uniform = -1;
-        }
+        const int part = warp_share(from, to);
+        const u64 total = sum_values(d, from, to, only);
+        if (uniform >= 0) left = lot_of(uniform, total);
+        uniform = -1;
         int i = 0;
         for (; i < N_WARPS - 1 && left >= t->parts[i]; i++) left -= t->parts[i];
         from += i * part;
@@ -263,21 +345,26 @@ COLD int find_in_order(const deck *d, u32 only, u64 left, double uniform) {
         block_sync();
         if (part == 32) break;
     }
-    for (int i = from; i < to; i++) { /* every thread the same few */
+    if (WARP == 0) { /* a candidate for each lane */
         u32 keys[BATCH];
-        fetch_keys(d, keys, i, 1, i + 1);
-        const u64 value = value_of(t, keys[0], only);
-        if (left < value) return d->is_whole ? i : t->ids[i];
-        left -= value;
+        fetch_keys(d, keys, from + LANE, 32, to);
+        t->parts[LANE] = value_of(t, keys[0], only);
     }
-    return -1;
+    block_sync();
+    int i = from;
+    for (; i < to - 1 && left >= t->parts[i - from]; i++) left -= t->parts[i - from];
+    block_sync();
+    return d->is_whole ? i : t->ids[i];
 }
 
 /* Moves what the cut leaves into shared memory, in the order of ids, if it fits. */
 COLD void collect(deck *d) {
     table *t = d->t;
-    const int part = warp_share(0, d->n), start = WARP * part;
-    const int end = start + part < d->n ? start + part : d->n;
+    const cuda_world *w = d->w;
+    u32 *keys_to = d->is_shared ? (u32 *)w->deck + d->row * 2 * CUDA_DECK : t->keys;
+    int *ids_to = d->is_shared ? (int *)keys_to + CUDA_DECK : t->ids;
+    const int part = warp_share(d->from, d->to), start = d->from + WARP * part;
+    const int end = start + part < d->to ? start + part : d->to;
     int at = 0, all = 0;
     for (int writing = 0; writing < 2; writing++) {
         int n = 0;
@@ -288,33 +375,50 @@ COLD void collect(deck *d) {
                 const u32 kept = ballot(keys[j] <= ALL_KEYS);
                 const int place = at + n + count_bits(kept & ((1u << LANE) - 1));
                 if (writing && keys[j] <= ALL_KEYS) {
-                    t->keys[place] = keys[j];
-                    t->ids[place] = i + j * 32;
+                    keys_to[place] = keys[j];
+                    ids_to[place] = i + j * 32;
                 }
                 n += count_bits(kept);
             }
         }
-        if (!writing) {
-            all = (int)sum_warps(t, (u64)n);
-            for (int i = 0; i < WARP; i++) at += (int)t->parts[i];
-        }
+        if (writing) break;
+        all = (int)sum_warps(t, (u64)n);
+        for (int i = 0; i < WARP; i++) at += (int)t->parts[i];
         block_sync();
+        if (d->is_shared) {
+            const u64 *told = tell_row(d, (u64)all);
+            all = 0;
+            for (int i = 0; i < w->shares; i++) {
+                if (i == d->share) at += all;
+                all += (int)load_64(told + i);
+            }
+        }
         if (all > CUDA_DECK) return;
     }
-    d->n = all;
+    if (d->is_shared) {
+        meet_row(d);
+        for (int i = THREAD; i < all; i += N_THREADS) {
+            t->keys[i] = bits_of_float(load_float((const float *)keys_to + i));
+            t->ids[i] = (int)bits_of_float(load_float((const float *)ids_to + i));
+        }
+    }
+    block_sync();
+    d->from = 0;
+    d->to = all;
     d->is_whole = false;
+    d->is_shared = false;
 }
 
 /* ---- filters */
 
 /* Sums, by the digit at bits [low, high), the candidates whose key begins with prefix. */
-DEVICE void sum_digits(const deck *d, u32 prefix, int high, int low, bool counts) {
+DEVICE void sum_digits(deck *d, u32 prefix, int high, int low, bool counts) {
     table *t = d->t;
     for (int i = THREAD; i < CUDA_DIGITS; i += N_THREADS) t->mass[i] = 0;
     block_sync();
-    for (int i = THREAD; i < d->n; i += BATCH * N_THREADS) {
+    for (int i = d->from + THREAD; i < d->to; i += BATCH * N_THREADS) {
         u32 keys[BATCH];
-        fetch_keys(d, keys, i, N_THREADS, d->n);
+        fetch_keys(d, keys, i, N_THREADS, d->to);
         UNROLL for (int j = 0; j < BATCH; j++) {
             if (keys[j] > ALL_KEYS || keys[j] >> high != prefix) continue;
             const u64 x = counts ? 1 : weigh(t, keys[j]);
@@ -322,6 +426,7 @@ DEVICE void sum_digits(const deck *d, u32 prefix, int high, int low, bool counts
         }
     }
     block_sync();
+    if (d->is_shared) add_masses(d);
 }
 
 /* The first digit with which the sums reach `missing`; what is missing in it. */
@@ -365,7 +470,7 @@ COLD void keep_best(deck *d, int k, float p) {
         }
         last = last << (high - low) | find_digit(t, 1 << (high - low), &missing);
         const u32 most = (last << low) + ((1u << low) - 1);
-        if (most < d->key) d->key = most, d->id = ALL_KEYS;
+        cut(d, most);
         const bool is_exact = t->mass[t->digit] == missing;
         block_sync();
         if (is_exact) return; /* nothing to tell apart */
@@ -388,49 +493,45 @@ DEVICE void keep_likely(deck *d, float p) {
             unlikely = middle;
         }
     }
-    if (likely < d->key) d->key = likely, d->id = ALL_KEYS;
+    cut(d, likely);
 }
 
-DEVICE int draw_filtered(const cuda_world *w, const cuda_draw *how, table *t, const float *logits,
-                         int best) {
-    deck d;
-    d.t = t, d.logits = logits, d.n = w->vocab, d.is_whole = true;
-    d.best = clean(load_float(logits + best)), d.scale = how->scale;
-    d.key = ALL_KEYS, d.id = ALL_KEYS;
-    const u32 *octaves = (const u32 *)w->octaves;
+DEVICE int draw_filtered(deck *d, const cuda_draw *how, int best) {
+    const u32 *octaves = (const u32 *)d->w->octaves;
+    d->best = clean(load_float(d->logits + best)), d->scale = how->scale;
+    d->key = ALL_KEYS, d->id = ALL_KEYS, d->floor = -float_of_bits(0x7f800000u);
     for (int i = THREAD; i < CUDA_DIGITS; i += N_THREADS) {
-        t->coarse[i] = octaves[i];
-        t->fine[i] = octaves[CUDA_DIGITS + i];
+        d->t->coarse[i] = octaves[i];
+        d->t->fine[i] = octaves[CUDA_DIGITS + i];
     }
     block_sync();
-    if (how->top_k > 0) keep_best(&d, how->top_k, 0);
-    if (how->top_p > 0) keep_best(&d, 0, how->top_p);
-    if (how->min_p > 0) keep_likely(&d, how->min_p);
-    return find_in_order(&d, ALL_KEYS + 1u, 0, how->uniform);
+    if (how->top_k > 0) keep_best(d, how->top_k, 0);
+    if (how->top_p > 0) keep_best(d, 0, how->top_p);
+    if (how->min_p > 0) keep_likely(d, how->min_p);
+    return find_in_order(d, ALL_KEYS + 1u, 0, how->uniform);
 }
 
 KERNEL_1024 draw(PARAM cuda_world world) {
     const cuda_world *w = &world;
-    const int row = BLOCK / w->shares, share = BLOCK % w->shares;
-    const int part = (w->vocab + w->shares - 1) / w->shares, from = share * part;
-    const cuda_draw *how = (const cuda_draw *)w->draws + row;
     table *t = (table *)shared_bytes;
-    float *logits = (float *)w->logits + (u64)row * (u64)w->logits_stride;
+    deck d;
+    d.t = t, d.w = w, d.turn = 0, d.is_whole = true, d.is_shared = w->shares > 1;
+    d.row = BLOCK / w->shares, d.share = BLOCK % w->shares;
+    d.from = share_from(w, d.share), d.to = share_from(w, d.share + 1);
+    const cuda_draw *how = (const cuda_draw *)w->draws + d.row;
+    float *logits = (float *)w->logits + (u64)d.row * (u64)w->logits_stride;
+    d.logits = logits;
     launch_wait();
+    if (!how->is_on) return;
     const bool is_changed = how->n_bias > 0 || how->n_recent > 0;
-    if (!how->is_on || (is_changed && share)) return;
-    u64 best;
-    if (is_changed) {
-        change_logits(w, how, t, logits);
-        best = find_best(t, logits, 0, w->vocab, true);
-    } else {
-        best = find_best(t, logits, from, from + part < w->vocab ? from + part : w->vocab, false);
-        if (!merge_best(w, t, row, &best)) return;
-    }
-    int id = best ? (int)~(u32)best : -1;
-    if (id >= 0 && how->scale > 0) id = draw_filtered(w, how, t, logits, id);
-    if (is_changed) restore_logits(how, t, logits);
-    if (THREAD == 0) {
+    if (is_changed && d.share == 0) change_logits(w, how, t, logits);
+    if (is_changed && w->shares > 1) meet_row(&d);
+    int id = find_best(&d, is_changed);
+    if (id >= 0 && how->scale > 0) id = draw_filtered(&d, how, id);
+    if (is_changed && w->shares > 1) meet_row(&d);
+    if (is_changed && d.share == 0) restore_logits(how, t, logits);
+    leave_row(&d);
+    if (THREAD == 0 && d.share == 0) {
         ((int *)w->drawn)[how->slot] = id;
         *(int *)how->token = id;
     }

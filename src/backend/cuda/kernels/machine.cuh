@@ -88,9 +88,13 @@ DEVICE int count_bits(u32 x) {
     return __popc(x);
 }
 
-/* To a word of shared memory, by all threads of a block at once. */
+/* To a word of shared memory, by all threads of a block at once.  The machine adds 32 bits there; of
+ * 64 it would make a loop. */
 DEVICE void add_shared(u64 *p, u64 x) {
-    atomicAdd(p, x);
+    u32 *half = (u32 *)p, low = (u32)x, high = (u32)(x >> 32);
+    const u32 before = atomicAdd(half, low);
+    high += before + low < before;
+    if (high) atomicAdd(half + 1, high);
 }
 
 /* ---- memory */
@@ -98,6 +102,12 @@ DEVICE void add_shared(u64 *p, u64 x) {
 DEVICE float load_float(const float *p) {
     float x;
     asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(x) : "l"(p));
+    return x;
+}
+
+DEVICE u64 load_64(const u64 *p) {
+    u64 x;
+    asm volatile("ld.global.cg.u64 %0, [%1];" : "=l"(x) : "l"(p) : "memory");
     return x;
 }
 
