@@ -2,16 +2,16 @@
  *
  *     logits -> bias -> penalties -> temperature -> top-k -> top-p -> min-p -> token
  *
- * Blocks share a row, each looks at its part of the tokens; where there are many rows a block has one
- * alone.  A candidate's key is its distance below the best one in octaves, a 28-bit integer, its
- * weight an integer too (base/octave.h), so every sum is exact in any order and the token is the one
- * that engine/draw.c draws with the same number.
+ * Blocks share a row, each looks at its part of the tokens; where there are many rows a block has
+ * one alone.  A candidate's key is its distance below the best one in octaves, a 28-bit integer,
+ * its weight an integer too (base/octave.h), so every sum is exact in any order and the token is
+ * the one that engine/draw.c draws with the same number.
  *
  * Filters keep the best candidates, equal ones by their ids, so what they leave is a cut: keys
- * below `key`, and those equal to it up to `id`.  A radix select finds the cut digit by digit.  Once
- * few candidates are left they are gathered, in the order of their ids, in shared memory: every
- * block of the row has them all then, and goes on as if alone.  All blocks of a row know the same
- * and so do the same; the first of them tells the token.
+ * below `key`, and those equal to it up to `id`.  A radix select finds the cut digit by digit.
+ * Once few candidates are left they are gathered, in the order of their ids, in shared memory:
+ * every block of the row has them all then, and goes on as if alone.  All blocks of a row know the
+ * same and so do the same; the first of them tells the token.
  *
  * Logits that bias and penalties change are put back afterwards: somebody may ask for them.  128 k
  * tokens are 0.5 MB in the second-level cache, but what they cost is arithmetic: conversions to

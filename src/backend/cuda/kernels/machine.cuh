@@ -88,8 +88,8 @@ DEVICE int count_bits(u32 x) {
     return __popc(x);
 }
 
-/* To a word of shared memory, by all threads of a block at once.  The machine adds 32 bits there; of
- * 64 it would make a loop. */
+/* To a word of shared memory, by all threads of a block at once.  The machine adds 32 bits there;
+ * of 64 it would make a loop. */
 DEVICE void add_shared(u64 *p, u64 x) {
     u32 *half = (u32 *)p, low = (u32)x, high = (u32)(x >> 32);
     const u32 before = atomicAdd(half, low);
