@@ -70,10 +70,9 @@ DEVICE void load_queries(const cuda_world *w, const cuda_stage *s, const attend_
  */
 DEVICE void make_own(const cuda_world *w, const cuda_stage *s, const attend_item *item, int is_v,
                      const attend_space *space) {
-    const int hd = WEIR_HEAD_DIM(w),
-              bytes = hd * store_type_bytes(type_of_pin(w, item->row->is_pin));
     store_rows near;
     near.type = type_of_pin(w, item->row->is_pin);
+    const int bytes = WEIR_HEAD_DIM(w) * store_type_bytes(near.type);
     near.at = space->own + is_v * bytes;
     near.scales = space->own_scales + is_v;
     put_row(w, s, item->r, item->kv_head, is_v, &near, 0);
@@ -81,9 +80,7 @@ DEVICE void make_own(const cuda_world *w, const cuda_stage *s, const attend_item
     const cuda_row *row = item->row;
     const store_rows to = store_of(w, row->slot, s->layer, row->is_pin, is_v, item->kv_head);
     warp_sync();
-    for (int i = 2 * LANE; i < bytes; i += 64) {
-        *(u16 *)(to.at + (u64)row->at * (u64)bytes + i) = *(const u16 *)(near.at + i);
-    }
+    copy_row(to.at + (u64)row->at * (u64)bytes, near.at, bytes);
     if (LANE == 0 && store_is_scaled(to.type)) to.scales[row->at] = near.scales[0];
 }
 
@@ -105,10 +102,8 @@ COLD void bring_key(const cuda_world *w, const key_run *run, char *to) {
     const int bytes = WEIR_HEAD_DIM(w) * store_type_bytes(run->keys.type);
     const u64 at = (u64)run->at * (u64)bytes;
     warp_sync(); /* the key before has been looked at */
-    for (int i = 2 * LANE; i < bytes; i += 64) {
-        *(u16 *)(to + i) = *(const u16 *)(run->keys.at + at + i);
-        *(u16 *)(to + bytes + i) = *(const u16 *)(run->values.at + at + i);
-    }
+    copy_row(to, run->keys.at + at, bytes);
+    copy_row(to + bytes, run->values.at + at, bytes);
     warp_sync();
 }
 
@@ -150,6 +145,7 @@ DEVICE void put_split(const cuda_world *w, int heads, const float *warps, float 
     const int hd = WEIR_HEAD_DIM(w), row = hd + 2, step = WEIR_HEADS * row;
     for (int i = THREAD; i < heads * hd; i += N_THREADS) {
         const float *from = warps + i / hd * row;
+        float *head = to + i / hd * row;
         float factor[CUDA_SLICES], most = NO_SCORE, sum = 0, total = 0;
         UNROLL for (int warp = 0; warp < CUDA_SLICES; warp++) {
             factor[warp] = warp < N_WARPS ? from[warp * step + hd] : NO_SCORE;
@@ -161,13 +157,11 @@ DEVICE void put_split(const cuda_world *w, int heads, const float *warps, float 
             sum += from[warp * step + i % hd] * factor[warp];
             total += from[warp * step + hd + 1] * factor[warp];
         }
-        to += i / hd * row;
-        to[i % hd] = sum;
+        head[i % hd] = sum;
         if (i % hd == 0) {
-            to[hd] = most;
-            to[hd + 1] = total;
+            head[hd] = most;
+            head[hd + 1] = total;
         }
-        to -= i / hd * row;
     }
 }
 

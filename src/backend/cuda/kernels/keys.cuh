@@ -1,9 +1,9 @@
 /* keys.cuh - which keys a step looks at, and which of them a warp does.
  *
- *   unit:   a row, a K/V head, up to WEIR_HEADS of its query heads; all splits of the row's keys,
- * or one of them where there are fewer rows and heads than blocks split:  pins [i * split, ..),
- * then `split` recent keys from the i * split-th oldest on warp:   a share of each of the two, side
- * by side; the row's own key, which is new, is apart
+ *     unit    a row, a K/V head, up to WEIR_HEADS of its query heads; all splits of the row's keys,
+ *             or one of them where there are fewer rows and heads than blocks
+ *     split   pins [i * split, ..), then `split` recent keys from the i * split-th oldest on
+ *     warp    a share of each of the two, side by side; the row's own key, which is new, is apart
  *
  * attend.cuh looks at them in this order, and ring.cuh copies them in the same.
  *
@@ -96,6 +96,11 @@ DEVICE key_run keys_of_warp(const cuda_world *w, const attend_item *item, int la
     return run;
 }
 
+/* From the first key of a run on. */
+DEVICE int keys_side_by_side(const key_run *run) {
+    return run->n < run->wrap - run->at ? run->n : run->wrap - run->at;
+}
+
 /* Keys that are copied together, at most: they and their values fill a slot. */
 DEVICE int keys_of_slot(const cuda_world *w, int type) {
     const int n = w->shared.slot_bytes / (2 * WEIR_HEAD_DIM(w) * store_type_bytes(type));
@@ -104,9 +109,8 @@ DEVICE int keys_of_slot(const cuda_world *w, int type) {
 
 /* Those of a run that are. */
 DEVICE int keys_of_chunk(const cuda_world *w, const key_run *run) {
-    int n = keys_of_slot(w, run->keys.type);
-    if (n > run->n) n = run->n;
-    return n > run->wrap - run->at ? run->wrap - run->at : n; /* they lie side by side */
+    const int n = keys_of_slot(w, run->keys.type), near = keys_side_by_side(run);
+    return n < near ? n : near;
 }
 
 /* The run without its first n keys. */

@@ -14,7 +14,7 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-typedef struct key_piece { /* keys of layer 0 that lie side by side, and their values */
+typedef struct key_piece { /* keys that lie side by side, and their values */
     const char *from;
     long long twin;
     int bytes, chunk;
@@ -25,7 +25,7 @@ typedef struct ring_place { /* in shared memory: where a warp's queue stands */
     attend_units units;     /* of a stage of attention */
     attend_item item;       /* the block's first unit is of */
     key_run shares[2];      /* of it in layer 0: recent keys, pins */
-    key_piece pieces[4];    /* they */
+    key_piece pieces[4];    /* they, in layer 0 */
     int n_pieces;
     /* where things are not as simple as in fast_seek: what was found, as in a ring, and where */
     const char *from;
@@ -90,6 +90,17 @@ DEVICE key_run share_of(const cuda_world *w, const attend_item *item, int layer,
     run.keys.scales += on / sizeof(float);
     run.values.scales += on / sizeof(float);
     return run;
+}
+
+/* n keys of a run, row `at` of the store first. */
+DEVICE key_piece piece_of(const cuda_world *w, const key_run *run, bool is_pin, int at, int n) {
+    const int type = type_of_pin(w, is_pin), each = WEIR_HEAD_DIM(w) * store_type_bytes(type);
+    key_piece out;
+    out.from = run->keys.at + (u64)at * (u64)each;
+    out.twin = run->values.at - run->keys.at;
+    out.bytes = n * each;
+    out.chunk = keys_of_slot(w, type) * each;
+    return out;
 }
 
 /* ---- a step of one row, mostly: a block has one unit of attention, a warp a slice of each tile */
@@ -185,21 +196,20 @@ DEVICE void find_slices(ring_place *p) {
 
 /* The keys of p->run that lie side by side. */
 DEVICE void find_keys_of_run(const cuda_world *w, ring_place *p) {
-    key_run *run = &p->run;
-    const int n = run->n < run->wrap - run->at ? run->n : run->wrap - run->at;
-    const int each = WEIR_HEAD_DIM(w) * store_type_bytes(type_of_pin(w, !p->is_recent));
-    p->from = run->keys.at + (u64)run->at * (u64)each;
-    p->twin = run->values.at - run->keys.at;
-    p->bytes = n * each;
-    p->chunk = keys_of_slot(w, type_of_pin(w, !p->is_recent)) * each;
+    const int n = keys_side_by_side(&p->run);
+    const key_piece piece = piece_of(w, &p->run, !p->is_recent, p->run.at, n);
+    p->from = piece.from;
+    p->twin = piece.twin;
+    p->bytes = piece.bytes;
+    p->chunk = piece.chunk;
     p->more = 0;
-    pass_keys(run, n);
+    pass_keys(&p->run, n);
 }
 
 /* This warp's keys of a split, pins, then recent ones; of all splits of a unit, then of the next.
  */
 DEVICE void find_keys(const cuda_world *w, ring_place *p) {
-    const attend_units units = units_of(w);
+    const attend_units units = p->units;
     const int splits = units.is_split ? w->max_splits : 1;
     if (p->is_recent) { /* the next split */
         if (units.is_split && p->split >= 0) p->unit += N_BLOCKS;
@@ -309,32 +319,18 @@ DEVICE void ring_allow(const cuda_world *w, ring *r, int limit) {
     ring_go_on(w, r);
 }
 
-DEVICE void add_piece(const cuda_world *w, ring_place *p, const key_run *run, bool is_pin, int at,
-                      int n) {
-    const int type = type_of_pin(w, is_pin), each = WEIR_HEAD_DIM(w) * store_type_bytes(type);
-    key_piece *to = &p->pieces[p->n_pieces];
-    if (n <= 0) return;
-    to->from = run->keys.at + (u64)at * (u64)each;
-    to->twin = run->values.at - run->keys.at;
-    to->bytes = n * each;
-    to->chunk = keys_of_slot(w, type) * each;
-    p->n_pieces++;
-}
-
 /* The rows of the step are there. */
 DEVICE void ring_know_rows(const cuda_world *w) {
     ring_place *p = ring_place_of(w);
-    const attend_units units = units_of(w);
-    if (LANE == 0) p->units = units;
-    if (LANE == 0 && units.is_split && BLOCK < units.n) {
+    if (LANE == 0 && p->units.is_split && BLOCK < p->units.n) {
         const attend_item item = attend_item_of(w, BLOCK / w->max_splits);
         p->item = item;
         for (int is_pin = 1; is_pin >= 0; is_pin--) {
             const key_run run = keys_of_warp(w, &item, 0, is_pin, BLOCK % w->max_splits);
-            const int near = run.wrap - run.at < run.n ? run.wrap - run.at : run.n;
+            const int near = keys_side_by_side(&run);
             p->shares[is_pin] = run;
-            add_piece(w, p, &run, is_pin, run.at, near);
-            add_piece(w, p, &run, is_pin, 0, run.n - near);
+            if (near > 0) p->pieces[p->n_pieces++] = piece_of(w, &run, is_pin, run.at, near);
+            if (near < run.n) p->pieces[p->n_pieces++] = piece_of(w, &run, is_pin, 0, run.n - near);
         }
     }
     warp_sync();
@@ -356,6 +352,7 @@ DEVICE void ring_open(const cuda_world *w, ring *r) {
     r->index = stage_at(w, w->first)->feed;
     r->ahead = LANE < FEED_WORDS ? ((const u32 *)(feeds + r->index))[LANE] : 0;
     if (LANE == 0) {
+        p->units = units;
         p->n_pieces = 0;
         p->index = r->index;
         p->feed = feeds[r->index];

@@ -17,10 +17,6 @@
 
 #include "store.cuh"
 
-DEVICE void copy_bytes(char *to, const char *from, int n) {
-    for (int i = LANE; i < n; i += 32) to[i] = from[i];
-}
-
 KERNEL copy_rows(PARAM cuda_world world, PARAM cuda_copy copy) {
     const cuda_world *w = &world;
     launch_wait();
@@ -36,10 +32,10 @@ KERNEL copy_rows(PARAM cuda_world world, PARAM cuda_copy copy) {
         if (!copy.is_pin && row >= w->ring) row -= w->ring;
         char *stored = rows.at + (u64)row * (u64)bytes;
         char *flat = (char *)copy.record + (u64)i * (u64)record;
-        copy_bytes(copy.exporting ? flat : stored, copy.exporting ? stored : flat, bytes);
+        copy_row(copy.exporting ? flat : stored, copy.exporting ? stored : flat, bytes);
         if (!store_is_scaled(type)) continue;
         char *scale = (char *)(rows.scales + row);
-        copy_bytes(copy.exporting ? flat + bytes : scale, copy.exporting ? scale : flat + bytes, 4);
+        copy_row(copy.exporting ? flat + bytes : scale, copy.exporting ? scale : flat + bytes, 4);
     }
 }
 

@@ -126,6 +126,11 @@ DEVICE void store_head(const cuda_world *w, const store_rows *to, int at, const 
     }
 }
 
+/* A head's row as it is stored, or its scale; a warp.  Bytes and addresses are even. */
+DEVICE void copy_row(char *to, const char *from, int bytes) {
+    for (int i = 2 * LANE; i < bytes; i += 64) *(u16 *)(to + i) = *(const u16 *)(from + i);
+}
+
 /* Key (is_v 0) or value (1) of batch row r, one head, into row `at` of `to`; a warp. */
 DEVICE void put_row(const cuda_world *w, const cuda_stage *s, int r, int head, int is_v,
                     const store_rows *to, int at) {
