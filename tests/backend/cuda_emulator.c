@@ -24,12 +24,13 @@
 
 #include "backend/cuda/kernels/draw.cu"
 #include "backend/cuda/kernels/rows.cu"
+#include "backend/cuda/kernels/spread.cu"
 #include "backend/cuda/kernels/wide.cu"
 
 #include "backend/cuda/kernels/measure.cu"
 #pragma GCC diagnostic pop
 
-enum { STACK = 64 << 10, MAX_THREADS = 2048 };
+enum { STACK = 64 << 10, MAX_THREADS = 4096 };
 
 typedef struct coroutine {
     emulated self;
@@ -136,6 +137,7 @@ RUN(draw)
 RUN(attend_tiles)
 RUN(attend_parts)
 RUN(prepare)
+RUN(spread)
 RUN(wide_16)
 RUN(wide_32)
 RUN(wide_64)
@@ -164,6 +166,7 @@ static void (*find(const char *kernel))(void **) {
     if (strcmp(kernel, "attend_tiles") == 0) return run_attend_tiles;
     if (strcmp(kernel, "attend_parts") == 0) return run_attend_parts;
     if (strcmp(kernel, "prepare") == 0) return run_prepare;
+    if (strcmp(kernel, "spread") == 0) return run_spread;
     if (strcmp(kernel, "wide_16") == 0) return run_wide_16;
     if (strcmp(kernel, "wide_32") == 0) return run_wide_32;
     if (strcmp(kernel, "wide_64") == 0) return run_wide_64;

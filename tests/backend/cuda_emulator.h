@@ -48,13 +48,14 @@ void emulator_meet_warp(void);
 void emulator_spin(void);
 void emulator_fail(const char *what);
 
-#define DEVICE      static inline
-#define COLD        static
-#define KERNEL      static void
-#define KERNEL_WIDE static void
-#define KERNEL_1024 static void
-#define KERNEL_PART static void
-#define PARAM       const
+#define DEVICE        static inline
+#define COLD          static
+#define KERNEL        static void
+#define KERNEL_WIDE   static void
+#define KERNEL_1024   static void
+#define KERNEL_SPREAD static void
+#define KERNEL_PART   static void
+#define PARAM         const
 #define UNROLL
 #define UNROLL_SOME
 #define UNROLL_4

@@ -122,6 +122,7 @@ static void write_source(char out[1024], const cuda_options *o) {
              "#define WEIR_HEADS %d\n"
              "#include \"walk.cu\"\n"
              "#include \"rows.cu\"\n"
+             "#include \"spread.cu\"\n"
              "#include \"wide.cu\"\n"
              "#include \"draw.cu\"\n"
              "#include \"measure.cu\"\n"

@@ -119,6 +119,7 @@ static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *e
     WEIR_TRY(open_module(c, o, err));
     const cuda_look *look = &c->layout.world.look;
     WEIR_TRY(cuda_load(c, &c->walk, "walk", c->layout.world.shared.bytes, err));
+    WEIR_TRY(cuda_load(c, &c->spread, "spread", 0, err));
     WEIR_TRY(cuda_load(c, &c->draw, "draw", CUDA_DRAW_BYTES, err));
     WEIR_TRY(cuda_load(c, &c->copy_rows, "copy_rows", 0, err));
     WEIR_TRY(cuda_load(c, &c->pin_row, "pin_row", 0, err));

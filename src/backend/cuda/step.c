@@ -15,6 +15,7 @@
 enum {
     PREPARERS = 4,       /* blocks of `prepare` on a multiprocessor, at most */
     PREPARE_BYTES = 128, /* of shared memory: a float for each warp */
+    SPREADERS = 4,       /* blocks of `spread` on a multiprocessor */
     EARLY_ATTRIBUTE = 6  /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
 };
 
@@ -225,13 +226,26 @@ static weir_status attend(cuda *c, cuda_world *w, int i, weir_error *err) {
                        arguments, err);
 }
 
+/* A stage of many rows that is no product and no attention. */
+static weir_status spread(cuda *c, cuda_world *w, int i, weir_error *err) {
+    void *arguments[] = {w};
+    assert(w->n > CUDA_TOKENS && c->layout.stages[i].kind != NN_PROJECT);
+    w->first = i;
+    w->last = i + 1;
+    return cuda_launch(c, c->spread, SPREADERS * c->device.n_blocks, c->n_threads, 0, arguments,
+                       err);
+}
+
 /* One stage by itself. */
 static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
     const cuda_stage *s = &c->layout.stages[i];
     const int rows = s->out.selected ? w->n_wanted : w->n;
     if (s->kind == CUDA_STORE && w->alone) return WEIR_OK;
     if (s->kind == NN_ATTEND && w->look.tile_rows) return attend(c, w, i, err);
-    return is_wide(c, w, s) ? multiply(c, w, i, rows, err) : walk(c, w, i, i + 1, err);
+    if (is_wide(c, w, s)) return multiply(c, w, i, rows, err);
+    const bool is_spread = s->kind != NN_PROJECT && s->kind != NN_ATTEND;
+    return is_spread && w->n > CUDA_TOKENS && !w->plain ? spread(c, w, i, err)
+                                                        : walk(c, w, i, i + 1, err);
 }
 
 weir_status cuda_run_stages(cuda *c, const batch *b, cuda_world *w, weir_error *err) {

@@ -16,17 +16,18 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define DEVICE      static __device__ __forceinline__
-#define COLD        static __device__ __noinline__ /* kept out of the way of what runs always */
-#define KERNEL      extern "C" __global__ void __launch_bounds__(256, 1)
-#define KERNEL_WIDE extern "C" __global__ void __launch_bounds__(384, 1)
-#define KERNEL_1024 extern "C" __global__ void __launch_bounds__(1024, 1)
-#define KERNEL_PART extern "C" __global__ void __launch_bounds__(128, 2)
-#define PARAM       const __grid_constant__
-#define UNROLL      _Pragma("unroll")
-#define UNROLL_SOME _Pragma("unroll 3")
-#define UNROLL_4    _Pragma("unroll 4")
-#define UNROLL_8    _Pragma("unroll 8")
+#define DEVICE        static __device__ __forceinline__
+#define COLD          static __device__ __noinline__ /* kept out of the way of what runs always */
+#define KERNEL        extern "C" __global__ void __launch_bounds__(256, 1)
+#define KERNEL_WIDE   extern "C" __global__ void __launch_bounds__(384, 1)
+#define KERNEL_1024   extern "C" __global__ void __launch_bounds__(1024, 1)
+#define KERNEL_SPREAD extern "C" __global__ void __launch_bounds__(256, 4)
+#define KERNEL_PART   extern "C" __global__ void __launch_bounds__(128, 2)
+#define PARAM         const __grid_constant__
+#define UNROLL        _Pragma("unroll")
+#define UNROLL_SOME   _Pragma("unroll 3")
+#define UNROLL_4      _Pragma("unroll 4")
+#define UNROLL_8      _Pragma("unroll 8")
 
 #define THREAD    ((int)threadIdx.x)
 #define LANE      ((int)(threadIdx.x & 31))
