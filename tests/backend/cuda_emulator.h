@@ -145,8 +145,28 @@ DEVICE void load_floats_4(float out[4], const float *p) {
     memcpy(out, p, 16);
 }
 
+DEVICE void load_relaxed_4(float out[4], const float *p) {
+    load_floats_4(out, p);
+}
+
+DEVICE float load_relaxed(const float *p) {
+    return *p;
+}
+
+DEVICE void store_relaxed(float *p, float x) {
+    *p = x;
+}
+
 DEVICE unsigned load_acquire(const unsigned *p) {
     return *p;
+}
+
+DEVICE unsigned load_counter(const unsigned *p) {
+    return *p;
+}
+
+DEVICE void add_relaxed(unsigned *p, unsigned x) {
+    *p += x;
 }
 
 DEVICE void add_release(unsigned *p, unsigned x) {

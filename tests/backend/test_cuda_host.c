@@ -114,6 +114,36 @@ static void no_two_regions_overlap_and_all_tensors_lie_inside(void **state) {
     made_free(t);
 }
 
+/* In a tagged step blocks meet before the first product, before `wanted` and before the head: the
+ * embedding and what those two read is not tagged. */
+static void tagged_results_lie_apart_and_few_stages_meet(void **state) {
+    (void)state;
+    made *t = made_new(&SHAPE, 8, 2);
+    const kv_shape store = store_of(WEIR_F16);
+    const cuda_device device = {
+        .major = 9, .n_blocks = 132, .shared_bytes = 227 << 10, .most_threads = 1024};
+    cuda_layout l;
+    assert_int_equal(
+        cuda_layout_make(&l, t->plan, &store, &device, &(backend_options){0}, 256, 0, NULL),
+        WEIR_OK);
+    int n_meets = 0, n_tagged = 0;
+    const cuda_stage *last = NULL;
+    for (int i = 0; i < l.n_stages; i++) {
+        const cuda_stage *s = &l.stages[i];
+        n_meets += s->meets && s->kind != CUDA_STORE;
+        if (!s->out.tagged || s->kind == CUDA_STORE) continue;
+        const size_t bytes = (size_t)s->out.features * sizeof(float);
+        if (last) assert_true(s->out.tagged >= last->out.tagged + 4 * (size_t)last->out.features);
+        assert_true(s->out.tagged + bytes <= l.base + l.bytes && s->out.tagged % 128 == 0);
+        last = s;
+        n_tagged++;
+    }
+    assert_int_equal(n_meets, 3);
+    assert_int_equal(n_tagged, 5 * SHAPE.n_layers - 1);
+    cuda_layout_clear(&l);
+    made_free(t);
+}
+
 static void rows_too_wide_for_a_block_are_refused(void **state) {
     (void)state;
     made_shape shape = SHAPE;
@@ -411,6 +441,7 @@ static void yardsticks_borrow_memory_and_give_it_back(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_two_regions_overlap_and_all_tensors_lie_inside),
+        cmocka_unit_test(tagged_results_lie_apart_and_few_stages_meet),
         cmocka_unit_test(rows_too_wide_for_a_block_are_refused),
         cmocka_unit_test(a_model_larger_than_the_gpu_is_refused_with_both_sizes),
         cmocka_unit_test(every_call_that_fails_is_reported_and_nothing_leaks),

@@ -6,7 +6,8 @@
  *   upload.c    weights to the device                    store.c    rows out, in and into the pins
  *   cuda.c      opening and closing                      step.c     one step
  *   graph.c     its launches, recorded                   draw.c     tokens drawn on the device
- *   measure.c   the yardsticks of bench                  kernels/   what runs there
+ *   measure.c   the yardsticks of bench                  tags.c     values that need no barrier
+ *   kernels/    what runs there
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
  * one launches it stage by stage, products by `prepare` and `wide`, attention by `attend_tiles` or
@@ -46,6 +47,7 @@ typedef struct cuda {
     int n_threads, n_draw_threads; /* of a block of walk, of draw */
     bool by_stage, plain;
     unsigned barrier_count; /* arrivals at the grid barrier so far */
+    unsigned tagged_steps;
     /* Pinned.  Steps take turns, so that one is made while the one before it runs:
      *     [CUDA_TURNS][layout.step_bytes] as upload_step packs a step
      *     [CUDA_TURNS][max_wanted] int    tokens, written by `draw`

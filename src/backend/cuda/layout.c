@@ -70,9 +70,7 @@ static tensor_type packed_type(const plan *p, int root, weir_type wanted) {
     return wanted == WEIR_Q8 || is_head ? TENSOR_Q8_0 : TENSOR_Q4_0;
 }
 
-/* The product whose result, [gate | up], is read as act(gate) * up and nowhere else; -1: op has
- * other inputs. */
-static int gated_product(const plan *p, const plan_op *op) {
+int cuda_gated_product(const plan *p, const plan_op *op) {
     assert(op >= p->ops && op < p->ops + p->n_ops);
     if (op->kind != NN_PROJECT || op->prologue != PLAN_GATE) return -1;
     const plan_tensor *g = &p->tensors[op->in[0]], *u = &p->tensors[op->in[1]];
@@ -95,7 +93,7 @@ static int gated_rows(const plan *p, int matrix) {
     int n = 0, gated = 0;
     for (int i = 0; i < p->n_ops; i++) {
         const plan_op *op = &p->ops[i];
-        const int from = gated_product(p, op);
+        const int from = cuda_gated_product(p, op);
         if (op->matrix >= 0 && plan_owner(p, op->matrix) == plan_owner(p, matrix)) n++;
         if (from >= 0 && p->ops[from].matrix == matrix) gated++;
     }
@@ -120,11 +118,13 @@ static void place_matrices(cuda_layout *l, weir_type wanted) {
 
 /* ---- stages */
 
-static cuda_tensor tensor_of(const cuda_layout *l, int t) {
+/* Tensor t as operation i reads it. */
+static cuda_tensor tensor_of(const cuda_layout *l, int i, int t) {
     if (t < 0 || t == l->plan->ids) return (cuda_tensor){0};
     const plan_tensor *x = &l->plan->tensors[t], *base = &l->plan->tensors[x->base];
     return (cuda_tensor){
         .at = l->arena_at + base->offset + (cuda_address)x->column * sizeof(float),
+        .tagged = cuda_tagged_of(l, i, t),
         .stride = base->stride,
         .features = x->features,
         .selected = x->selected,
@@ -152,13 +152,14 @@ static cuda_norm norm_of(cuda_layout *l, const plan_norm *n) {
 }
 
 static cuda_stage stage_of(cuda_layout *l, const plan_op *op) {
+    const int at = (int)(op - l->plan->ops);
     cuda_stage s = {.kind = (int)op->kind,
                     .barrier = 1,
-                    .in = tensor_of(l, op->n_in > 0 ? op->in[0] : -1),
-                    .in2 = tensor_of(l, op->n_in > 1 ? op->in[1] : -1),
-                    .v = tensor_of(l, op->v),
-                    .residual = tensor_of(l, op->residual),
-                    .out = tensor_of(l, op->out),
+                    .in = tensor_of(l, at, op->n_in > 0 ? op->in[0] : -1),
+                    .in2 = tensor_of(l, at, op->n_in > 1 ? op->in[1] : -1),
+                    .v = tensor_of(l, at, op->v),
+                    .residual = tensor_of(l, at, op->residual),
+                    .out = tensor_of(l, at + 1, op->out),
                     .prologue = (int)op->prologue,
                     .act = (int)op->act,
                     .bound = op->bound};
@@ -189,10 +190,13 @@ static cuda_stage stage_of(cuda_layout *l, const plan_op *op) {
 /* Phases come first and need no barrier after them: only attention reads them. */
 static void make_stages(cuda_layout *l) {
     const plan *p = l->plan;
+    int met = -1; /* the last operation before which blocks meet in a tagged step */
     if (p->rope.pairs) l->stages[l->n_stages++] = (cuda_stage){.kind = CUDA_PHASES};
     for (int i = 0; i < p->n_ops; i++) {
         cuda_stage s = stage_of(l, &p->ops[i]);
         if (i == 0) s.barrier = 0;
+        s.meets = cuda_reads_untagged(l, i, met);
+        if (s.meets) met = i;
         if (p->ops[i].kind == NN_ATTEND) {
             l->stages[l->n_stages - 1].store_next = 1;
             l->stages[l->n_stages] = s;
@@ -247,8 +251,7 @@ static size_t input_bytes(const cuda_layout *l, int pass, int n_warps) {
     const plan *p = l->plan;
     const size_t depth = widest(l);
     const size_t hd = (size_t)p->attention.head_dim;
-    const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 1) * CUDA_HEADS * (hd + 2) +
-                        CUDA_HEADS * (size_t)l->world.max_splits + 8 +
+    const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 1) * CUDA_HEADS * (hd + 2) + 8 +
                         2 * (size_t)(n_warps + 1) * hd;
     return MAX_OF((size_t)pass * depth, look) * sizeof(float);
 }
@@ -572,6 +575,10 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
     const size_t partial = CUDA_HEADS * (size_t)(w->head_dim + 2) * sizeof(float);
     w->partials =
         place(l, "partial sums", size_mul(size_mul(blocks, (size_t)w->max_splits), partial));
+    const size_t share = (size_t)(w->n_heads / w->n_kv_heads);
+    const size_t items = (share + CUDA_HEADS - 1) / CUDA_HEADS * (size_t)w->n_kv_heads;
+    const size_t splits = size_mul(size_mul(items, (size_t)w->max_splits), (size_t)w->n_layers);
+    w->tagged_partials = place(l, "partial sums", size_mul(splits, partial));
     const size_t row = MAX_OF(kv_row_bytes(&l->kv, false), kv_row_bytes(&l->kv, true));
     const size_t all = size_mul(row, (size_t)MAX_OF(kv->ring, kv->pins));
     l->record_bytes = MAX_OF(row, MIN_OF(all, (size_t)RECORD_BYTES));
@@ -580,7 +587,7 @@ static void place_work(cuda_layout *l, const kv_shape *kv, const cuda_device *de
 
 static bool make_arrays(cuda_layout *l) {
     const size_t ops = (size_t)l->plan->n_ops, matrices = (size_t)l->plan->n_matrices;
-    l->most_regions = (int)(2 * ops + 2 * matrices + 25);
+    l->most_regions = (int)(2 * ops + 2 * matrices + 27);
     l->most_uploads = (int)(2 * ops + matrices + 5);
     l->arena = arena_new();
     if (!l->arena) return false;
@@ -589,7 +596,8 @@ static bool make_arrays(cuda_layout *l) {
     l->stages = ARENA_ARRAY(l->arena, cuda_stage, 2 * ops + 1);
     l->feeds = ARENA_ARRAY(l->arena, cuda_feed, ops + 2);
     l->weights = ARENA_ARRAY(l->arena, cuda_weights, matrices);
-    return l->regions && l->uploads && l->stages && l->feeds && l->weights;
+    l->tagged = ARENA_ARRAY(l->arena, cuda_address, ops);
+    return l->regions && l->uploads && l->stages && l->feeds && l->weights && l->tagged;
 }
 
 static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *device,
@@ -613,6 +621,8 @@ static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *d
     arrange_wide(l, device);
     arrange_look(l, kv, device);
     place_work(l, kv, device);
+    l->tagged_bytes = cuda_choose_tagged(l, l->base + l->bytes);
+    place(l, "tagged values", l->tagged_bytes);
     make_stages(l);
     make_feeds(l, device->n_blocks);
     l->world.feeds = feeds;

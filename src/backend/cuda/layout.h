@@ -44,6 +44,8 @@ typedef struct cuda_layout {
     cuda_stage *stages;    /* [n_stages] */
     cuda_feed *feeds;      /* [n_feeds] */
     cuda_weights *weights; /* [plan->n_matrices] */
+    cuda_address *tagged;  /* [plan->n_ops]: results that are tagged; 0: not this one */
+    size_t tagged_bytes;   /* 0: none is */
     int n_regions, n_uploads, n_stages, n_feeds;
     int most_regions, most_uploads;
     int n_warps;                   /* of a block of `walk` */
@@ -65,5 +67,17 @@ typedef struct cuda_layout {
 weir_status cuda_layout_make(cuda_layout *out, const plan *p, const kv_shape *kv,
                              const cuda_device *device, const backend_options *o, int n_threads,
                              cuda_address base, weir_error *err);
+
+/* The product whose result, [gate | up], is read as act(gate) * up and nowhere else; -1: op has
+ * other inputs. */
+int cuda_gated_product(const plan *p, const plan_op *op);
+
+/* tags.c.  Gives every result that is tagged its place from `at` on; returns the bytes of all. */
+size_t cuda_choose_tagged(cuda_layout *l, cuda_address at);
+/* Where tensor t lies, as operation i reads it, in a tagged step; 0: where it always does. */
+cuda_address cuda_tagged_of(const cuda_layout *l, int i, int t);
+/* Whether operation i reads what operation `since` or a later one left untagged; since -1: blocks
+ * have not met yet. */
+bool cuda_reads_untagged(const cuda_layout *l, int i, int since);
 
 void cuda_layout_clear(cuda_layout *l); /* accepts an all-zero one */

@@ -80,6 +80,8 @@ enum { CUDA_PLAIN, CUDA_NORM, CUDA_GATE, CUDA_ACT };
 
 typedef struct cuda_tensor {
     cuda_address at; /* [rows, stride] float, its first column; 0: none */
+    cuda_address
+        tagged; /* [features] float: where it lies in a tagged step; 0: where it always does */
     int stride, features;
     int selected; /* [n_wanted, ...] */
     int unused;
@@ -119,6 +121,7 @@ typedef struct cuda_norm {
 typedef struct cuda_stage {
     int kind;
     int barrier; /* blocks wait for each other before it */
+    int meets;   /* ... and nobody goes on before all that was written is there, tagged or not */
     cuda_tensor in, in2, v, residual, out;
     cuda_matrix matrix;
     cuda_norm norm;
@@ -128,7 +131,7 @@ typedef struct cuda_stage {
     int store_next; /* the next stage is CUDA_STORE, which is left out when rows are alone */
     int feed;       /* the first cuda_feed of this stage or of those behind it */
     int is_even;    /* a row of `in` is aligned to 16 bytes, and has a multiple of 4 features */
-    int unused[3];
+    int unused[2];
     int folded; /* act(gate) * up is left where gate is meant to be: product of a gated matrix,
                    and who reads it */
 } cuda_stage;
@@ -220,6 +223,8 @@ typedef struct cuda_world { /* the argument of every kernel */
     int first, last;        /* this launch runs stages [first, last) */
     int n, n_wanted;
     int alone;           /* every row is the only one of its slot: attend stores it */
+    int tagged;          /* a step of one row whose values say by themselves that they are there */
+    unsigned tag;        /* their lowest bit in this step */
     int folds;           /* stages that are folded do so: not the readable way */
     int plain;           /* products the readable way */
     int pass;            /* tokens of a pass of products */
@@ -239,9 +244,11 @@ typedef struct cuda_world { /* the argument of every kernel */
     int split;      /* keys of a split of the window */
     int max_splits; /* of a row */
     int unused;
-    cuda_address alibi;    /* [n_heads] float; 0: none */
-    cuda_address partials; /* [items][max_splits][CUDA_HEADS][head_dim + 2] float */
-    cuda_address tickets;  /* [items] */
+    cuda_address alibi;           /* [n_heads] float; 0: none */
+    cuda_address partials;        /* [items][max_splits][CUDA_HEADS][head_dim + 2] float */
+    cuda_address tickets;         /* [items] */
+    cuda_address tagged_partials; /* [n_layers][items of a row][max_splits][CUDA_HEADS]
+                                     [head_dim + 2] float */
 
     cuda_look look;
 

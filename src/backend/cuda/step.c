@@ -156,10 +156,13 @@ static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error 
                            err);
     }
     w->barrier_base = c->barrier_count;
+    w->tagged = w->n == 1 && w->n_wanted == 1 && c->layout.tagged_bytes > 0;
+    w->tag = (c->tagged_steps + 1) & 1; /* values begin as zeros */
     WEIR_TRY(CUDA_CALL(&c->device, launch_together, err, c->walk, (unsigned)c->device.n_blocks, 1,
                        1, (unsigned)c->n_threads, 1, 1, (unsigned)w->shared.bytes, c->device.stream,
                        arguments));
     c->barrier_count += count_barriers(&c->layout, w) * (unsigned)c->device.n_blocks;
+    c->tagged_steps += (unsigned)w->tagged;
     return WEIR_OK;
 }
 

@@ -23,7 +23,6 @@
 typedef struct attend_space {
     float *q_pos, *q_pin; /* [WEIR_HEADS][hd] */
     float *warps;         /* [warps][WEIR_HEADS][hd + 2]: sums, most, total */
-    float *weights;       /* [WEIR_HEADS][max_splits] */
     int *is_last;
     float *own_scales; /* [2] */
     char *own;         /* [2][hd] of a type: the row's own key and its value, as they are stored */
@@ -36,8 +35,7 @@ DEVICE attend_space attend_space_of(const cuda_world *w) {
     out.q_pos = (float *)(shared_bytes + w->shared.input);
     out.q_pin = out.q_pos + WEIR_HEADS * hd;
     out.warps = out.q_pin + WEIR_HEADS * hd;
-    out.weights = out.warps + N_WARPS * WEIR_HEADS * (hd + 2);
-    const int floats = (int)(out.weights - out.q_pos) + WEIR_HEADS * w->max_splits;
+    const int floats = 2 * WEIR_HEADS * hd + N_WARPS * WEIR_HEADS * (hd + 2);
     out.own_scales = out.q_pos + (floats + 3) / 4 * 4; /* own is aligned to 16 bytes */
     out.is_last = (int *)(out.own_scales + 2);
     out.own = (char *)(out.own_scales + 4);
@@ -45,24 +43,63 @@ DEVICE attend_space attend_space_of(const cuda_world *w) {
     return out;
 }
 
+/* Features that rotate together: two of a head, or two that do not rotate, side by side. */
+typedef struct couple {
+    int a, b, pair; /* pair: whose phase; -1: they do not rotate */
+} couple;
+
+DEVICE couple couple_of(const cuda_world *w, int i) {
+    const bool is_apart = i < w->pairs && !w->interleaved;
+    const couple out = {is_apart ? i : 2 * i, is_apart ? i + w->pairs : 2 * i + 1,
+                        i < w->pairs ? i : -1};
+    return out;
+}
+
+DEVICE void rotate(float v[2], float cosine, float sine) {
+    const float a = v[0] * cosine - v[1] * sine;
+    v[1] = v[1] * cosine + v[0] * sine;
+    v[0] = a;
+}
+
+DEVICE void load_phase(const couple *c, cuda_address cosines, cuda_address sines, float out[2]) {
+    out[0] = c->pair < 0 ? 1 : load_float((const float *)cosines + c->pair);
+    out[1] = c->pair < 0 ? 0 : load_float((const float *)sines + c->pair);
+}
+
+/* A couple of the head that begins at feature `first` of row r; loaded, and there. */
+DEVICE void load_couple(const cuda_world *w, const cuda_tensor *t, int r, int first,
+                        const couple *c, float v[2]) {
+    v[0] = load_relaxed(value_at(w, t, r, first + c->a));
+    v[1] = load_relaxed(value_at(w, t, r, first + c->b));
+}
+
+DEVICE void settle_couple(const cuda_world *w, const cuda_tensor *t, int r, int first,
+                          const couple *c, float v[2]) {
+    v[0] = settle_value(w, t, value_at(w, t, r, first + c->a), v[0]);
+    v[1] = settle_value(w, t, value_at(w, t, r, first + c->b), v[1]);
+}
+
 DEVICE void load_queries(const cuda_world *w, const cuda_stage *s, const attend_item *item,
                          const attend_space *to) {
     const int hd = WEIR_HEAD_DIM(w);
-    const u64 phase = (u64)item->r * (u64)w->pairs;
+    const u64 phase = (u64)item->r * (u64)w->pairs * sizeof(float);
     const int makers = N_WARPS > 2 ? N_THREADS - 64 : N_THREADS; /* others make the row's own key */
     if (THREAD >= makers) return;
-    UNROLL_4 for (int i = THREAD; i < WEIR_HEADS * hd; i += makers) {
-        const int head = i / hd, d = i % hd;
-        float pos = 0, pin = 0;
-        if (head < item->heads) {
-            const float *q = row_of(&s->in, item->r) + (item->head + head) * hd;
-            pos = rotated(w, q, d, (const float *)w->cos_pos + phase,
-                          (const float *)w->sin_pos + phase);
-            pin = rotated(w, q, d, (const float *)w->cos_pin + phase,
-                          (const float *)w->sin_pin + phase);
-        }
-        to->q_pos[i] = pos * s->scale;
-        to->q_pin[i] = pin * s->scale;
+    for (int i = THREAD; i < WEIR_HEADS * hd / 2; i += makers) {
+        const int head = i / (hd / 2), first = (item->head + head) * hd;
+        const couple c = couple_of(w, i % (hd / 2));
+        float v[2] = {0, 0}, at_pos[2], at_pin[2];
+        if (head < item->heads) load_couple(w, &s->in, item->r, first, &c, v);
+        load_phase(&c, w->cos_pos + phase, w->sin_pos + phase, at_pos);
+        load_phase(&c, w->cos_pin + phase, w->sin_pin + phase, at_pin);
+        if (head < item->heads) settle_couple(w, &s->in, item->r, first, &c, v);
+        float pin[2] = {v[0], v[1]};
+        rotate(v, at_pos[0], at_pos[1]);
+        rotate(pin, at_pin[0], at_pin[1]);
+        to->q_pos[head * hd + c.a] = v[0] * s->scale;
+        to->q_pos[head * hd + c.b] = v[1] * s->scale;
+        to->q_pin[head * hd + c.a] = pin[0] * s->scale;
+        to->q_pin[head * hd + c.b] = pin[1] * s->scale;
     }
 }
 
@@ -70,14 +107,41 @@ DEVICE void load_queries(const cuda_world *w, const cuda_stage *s, const attend_
  */
 DEVICE void make_own(const cuda_world *w, const cuda_stage *s, const attend_item *item, int is_v,
                      const attend_space *space) {
+    const cuda_row *row = item->row;
+    const cuda_tensor *from = is_v ? &s->v : &s->in2;
+    const int hd = WEIR_HEAD_DIM(w), first = item->kv_head * hd;
+    const u64 phase = (u64)item->r * (u64)w->pairs * sizeof(float);
     store_rows near;
-    near.type = type_of_pin(w, item->row->is_pin);
-    const int bytes = WEIR_HEAD_DIM(w) * store_type_bytes(near.type);
+    near.type = type_of_pin(w, row->is_pin);
+    const int bytes = hd * store_type_bytes(near.type);
     near.at = space->own + is_v * bytes;
     near.scales = space->own_scales + is_v;
-    put_row(w, s, item->r, item->kv_head, is_v, &near, 0);
+    float v[WEIR_LANE_PAIRS][2], most = 0;
+    UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
+        const couple c = couple_of(w, LANE + 32 * e);
+        if (2 * (LANE + 32 * e) < hd) load_couple(w, from, item->r, first, &c, v[e]);
+    }
+    UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
+        const couple c = couple_of(w, LANE + 32 * e);
+        float at[2];
+        if (2 * (LANE + 32 * e) >= hd) continue;
+        load_phase(&c, (row->is_pin ? w->cos_pin : w->cos_pos) + phase,
+                   (row->is_pin ? w->sin_pin : w->sin_pos) + phase, at);
+        settle_couple(w, from, item->r, first, &c, v[e]);
+        if (!is_v) rotate(v[e], at[0], at[1]);
+        most = fmaxf(most, fmaxf(fabsf(v[e][0]), fabsf(v[e][1])));
+    }
+    const float top = top_of_type(near.type);
+    if (store_is_scaled(near.type)) most = warp_max(most);
+    const float inverse = most > 0x1p-100f ? top / most : 0;
+    UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
+        const couple c = couple_of(w, LANE + 32 * e);
+        if (2 * (LANE + 32 * e) >= hd) continue;
+        store_put(&near, (u64)c.a, v[e][0], inverse);
+        store_put(&near, (u64)c.b, v[e][1], inverse);
+    }
+    if (LANE == 0 && store_is_scaled(near.type)) near.scales[0] = most / top;
     if (!w->alone) return;
-    const cuda_row *row = item->row;
     const store_rows to = store_of(w, row->slot, s->layer, row->is_pin, is_v, item->kv_head);
     warp_sync();
     copy_row(to.at + (u64)row->at * (u64)bytes, near.at, bytes);
@@ -110,7 +174,7 @@ COLD void bring_key(const cuda_world *w, const key_run *run, char *to) {
 /* A warp's share of a split; the last warp has the row's own key too. */
 DEVICE void look_at_split(const cuda_world *w, const cuda_stage *s, const attend_item *item,
                           const attend_space *space, int unit, int i, ring *r, look *l) {
-    const int hd = WEIR_HEAD_DIM(w);
+    const int hd = WEIR_HEAD_DIM(w), most = keys_of_round(w);
     char *brought = space->brought + WARP * 2 * hd * 4;
     for (int part = 0; part < 3; part++) { /* a loop, so that the code is there once */
         const bool is_own = part == 2, is_pin = is_own ? item->row->is_pin : part == 0;
@@ -128,15 +192,36 @@ DEVICE void look_at_split(const cuda_world *w, const cuda_stage *s, const attend
             if (is_copied) keys = ring_read(r);
             if (!is_copied && !is_own) bring_key(w, &run, brought);
             const char *values = keys + n * bytes;
-            for (int left = n; left > 0; left -= KEYS) {
-                const int now = left < KEYS ? left : KEYS;
+            for (int left = n; left > 0; left -= most) {
+                const int now = left < most ? left : most;
                 look_at_keys(w, item, &run, now, keys, values, l);
-                keys += KEYS * bytes;
-                values += KEYS * bytes;
+                keys += most * bytes;
+                values += most * bytes;
                 pass_keys(&run, now);
             }
             if (is_copied) ring_done(w, r);
         }
+    }
+}
+
+/* The place of a split's sums, [WEIR_HEADS][hd + 2]; in a tagged step every layer has its own. */
+DEVICE float *split_place(const cuda_world *w, const cuda_stage *s, int item, int split) {
+    const int floats = WEIR_HEADS * (WEIR_HEAD_DIM(w) + 2);
+    const u64 at = (u64)item * (u64)w->max_splits + (u64)split;
+    if (!w->tagged) return (float *)w->partials + at * (u64)floats;
+    const u64 layer = (u64)s->layer * (u64)(w->n_kv_heads * groups_of_heads(w) * w->max_splits);
+    return (float *)w->tagged_partials + (layer + at) * (u64)floats;
+}
+
+DEVICE void put_partial(const cuda_world *w, float *to, float x) {
+    store_relaxed(to, float_of_bits((bits_of_float(x) & ~1u) | (w->tagged ? w->tag : 0)));
+}
+
+/* A split that has no keys, which a tagged step writes all the same. */
+DEVICE void put_empty_split(const cuda_world *w, int heads, float *to) {
+    const int row = WEIR_HEAD_DIM(w) + 2;
+    for (int i = THREAD; i < heads * row; i += N_THREADS) {
+        put_partial(w, to + i, i % row == row - 2 ? NO_SCORE : 0);
     }
 }
 
@@ -157,10 +242,10 @@ DEVICE void put_split(const cuda_world *w, int heads, const float *warps, float 
             sum += from[warp * step + i % hd] * factor[warp];
             total += from[warp * step + hd + 1] * factor[warp];
         }
-        head[i % hd] = sum;
+        put_partial(w, head + i % hd, sum);
         if (i % hd == 0) {
-            head[hd] = most;
-            head[hd + 1] = total;
+            put_partial(w, head + hd, most);
+            put_partial(w, head + hd + 1, total);
         }
     }
 }
@@ -180,50 +265,67 @@ DEVICE void attend_split(const cuda_world *w, const cuda_stage *s, const attend_
 
 enum { SPLITS = 16 }; /* that are loaded together */
 
-/* Feature i of an item's heads, of splits [first, first + SPLITS) of n. */
-DEVICE void load_splits(const cuda_world *w, float v[SPLITS], const float *partials, int i,
-                        int first, int n) {
+/* Feature i of what n splits made, [n][WEIR_HEADS][hd + 2], as one: a thread.  Waits for tags. */
+DEVICE float merge_feature(const cuda_world *w, const float *partials, int i, int n) {
     const int hd = WEIR_HEAD_DIM(w), row = hd + 2, step = WEIR_HEADS * row;
-    const float *from = partials + i / hd * row + i % hd;
-    UNROLL for (int k = 0; k < SPLITS; k++) {
-        v[k] = first + k < n ? load_float(from + (first + k) * step) : 0;
+    const float *from = partials + i / hd * row;
+    const u32 tag = w->tagged ? w->tag : 0;
+    float most = NO_SCORE, total = 0, sum = 0;
+    for (int first = 0; first < n; first += SPLITS) {
+        float v[SPLITS], m[SPLITS], t[SPLITS];
+        for (u32 unlike = 1; unlike & 1;) {
+            unlike = 0;
+            UNROLL for (int k = 0; k < SPLITS; k++) {
+                const float *at = from + (first + k) * step;
+                v[k] = t[k] = float_of_bits(tag);
+                m[k] = float_of_bits((bits_of_float(NO_SCORE) & ~1u) | tag);
+                if (first + k >= n) continue;
+                v[k] = load_relaxed(at + i % hd);
+                m[k] = load_relaxed(at + hd);
+                t[k] = load_relaxed(at + hd + 1);
+            }
+            UNROLL for (int k = 0; k < SPLITS; k++) {
+                unlike |= (bits_of_float(v[k]) ^ tag) | (bits_of_float(m[k]) ^ tag) |
+                          (bits_of_float(t[k]) ^ tag);
+            }
+            if (unlike & 1) spin();
+        }
+        float now = most;
+        UNROLL for (int k = 0; k < SPLITS; k++) {
+            m[k] = without_tag(m[k]);
+            now = fmaxf(now, m[k]);
+        }
+        const float fade = exponential(most - now);
+        sum *= fade;
+        total *= fade;
+        UNROLL for (int k = 0; k < SPLITS; k++) {
+            const float weight = exponential(m[k] - now);
+            sum += weight * without_tag(v[k]);
+            total += weight * without_tag(t[k]);
+        }
+        most = now;
+    }
+    return sum / total;
+}
+
+/* Features [first, end) of an item's heads to the result; the whole block. */
+DEVICE void merge_splits(const cuda_world *w, const cuda_stage *s, const attend_item *item,
+                         const float *partials, int first, int end) {
+    for (int i = first + THREAD; i < end; i += N_THREADS) {
+        put_value(w, &s->out, item->r, item->head * WEIR_HEAD_DIM(w) + i,
+                  merge_feature(w, partials, i, item->row->n_splits));
     }
 }
 
-/* What the splits of an item made, [n_splits][WEIR_HEADS][hd + 2] past the first-level cache, to
- * the result; the whole block.  What is loaded first is there when its weights are. */
-DEVICE void merge_splits(const cuda_world *w, const cuda_stage *s, const attend_item *item,
-                         const attend_space *space, const float *partials) {
-    const int hd = WEIR_HEAD_DIM(w), row = hd + 2, n = item->row->n_splits, step = WEIR_HEADS * row;
-    float v[SPLITS] = {0};
-    if (THREAD < item->heads * hd) load_splits(w, v, partials, THREAD, 0, n);
-    for (int h = WARP; h < item->heads; h += N_WARPS) {
-        const float *from = partials + h * row + hd;
-        float most = NO_SCORE, total = 0;
-        float *weights = space->weights + h * w->max_splits;
-        for (int i = LANE; i < n; i += 32) most = fmaxf(most, load_float(from + i * step));
-        most = warp_max(most);
-        for (int i = LANE; i < n; i += 32) {
-            const float weight = exponential(load_float(from + i * step) - most);
-            weights[i] = weight;
-            total += weight * load_float(from + i * step + 1);
-        }
-        total = warp_sum(total);
-        warp_sync();
-        for (int i = LANE; i < n; i += 32) weights[i] /= total;
-    }
-    block_sync();
-    for (int i = THREAD; i < item->heads * hd; i += N_THREADS) {
-        const float *weights = space->weights + i / hd * w->max_splits;
-        float sum = 0;
-        for (int first = 0; first < n; first += SPLITS) {
-            if (first > 0 || i != THREAD) load_splits(w, v, partials, i, first, n);
-            UNROLL for (int k = 0; k < SPLITS; k++) {
-                if (first + k < n) sum += weights[first + k] * v[k];
-            }
-        }
-        row_of(&s->out, item->r)[item->head * hd + i] = sum;
-    }
+/* The same of the features that are of a split: in a tagged step each block that has a split merges
+ * some, and nobody waits for a last one.  All splits of its own are written before. */
+DEVICE void merge_share(const cuda_world *w, const cuda_stage *s, const attend_item *item,
+                        int number, int split) {
+    const int n = item->row->n_splits, features = item->heads * WEIR_HEAD_DIM(w);
+    const int each = (features + n - 1) / n, end = (split + 1) * each;
+    if (split >= n) return;
+    merge_splits(w, s, item, split_place(w, s, number, 0), split * each,
+                 end < features ? end : features);
 }
 
 /* Says that this block's part of n is there; true for the block that comes last.  flag: room in
@@ -243,18 +345,24 @@ DEVICE void attend(const cuda_world *w, const cuda_stage *s, int stage, ring *r,
     const attend_space space = attend_space_of(w);
     const attend_units units = w->plain ? units_of(w) : ring_place_of(w)->units;
     const bool is_split = units.is_split;
-    const int floats = WEIR_HEADS * (WEIR_HEAD_DIM(w) + 2);
     attend_item item;
+    int number = is_split ? BLOCK / w->max_splits : BLOCK;
+    int split = is_split ? BLOCK % w->max_splits : 0;
     if (is_split && !w->plain) item = ring_place_of(w)->item;
     grid_await(w, wait);
     if (!w->plain) ring_allow(w, r, stage + 1);
     for (int unit = BLOCK; unit < units.n; unit += N_BLOCKS) {
-        const int number = is_split ? unit / w->max_splits : unit;
-        const int split = is_split ? unit % w->max_splits : 0;
+        if (unit != BLOCK) {
+            number = is_split ? unit / w->max_splits : unit;
+            split = is_split ? unit % w->max_splits : 0;
+        }
         if (unit != BLOCK || !is_split || w->plain) item = attend_item_of(w, number);
-        if (split >= item.row->n_splits) continue;
-        float *partials = (float *)w->partials +
-                          (u64)(is_split ? number : BLOCK) * (u64)w->max_splits * (u64)floats;
+        const int n = item.row->n_splits;
+        const int place = is_split ? number : BLOCK;
+        if (split >= n) {
+            if (w->tagged) put_empty_split(w, item.heads, split_place(w, s, place, split));
+            continue;
+        }
         if (unit != BLOCK) block_sync(); /* shared memory is free */
         load_queries(w, s, &item, &space);
         if (!is_split ||
@@ -265,16 +373,23 @@ DEVICE void attend(const cuda_world *w, const cuda_stage *s, int stage, ring *r,
         }
         block_sync();
         take_mark(w, 6);
-        for (int i = split; i < (is_split ? split + 1 : item.row->n_splits); i++) {
-            attend_split(w, s, &item, &space, unit, i, r, partials + (u64)i * (u64)floats);
+        for (int i = split; i < (is_split ? split + 1 : n); i++) {
+            attend_split(w, s, &item, &space, unit, i, r, split_place(w, s, place, i));
             take_mark(w, 7);
         }
-        const bool is_merging = !is_split || comes_last((unsigned *)w->tickets + number,
-                                                        item.row->n_splits, space.is_last);
+        const float *partials = split_place(w, s, place, 0);
+        const bool is_shared = w->tagged && is_split;
+        if (!is_shared &&
+            (!is_split || comes_last((unsigned *)w->tickets + number, n, space.is_last))) {
+            block_sync();
+            merge_splits(w, s, &item, partials, 0, item.heads * WEIR_HEAD_DIM(w));
+        }
         take_mark(w, 8);
-        if (!is_merging) continue;
-        block_sync();
-        merge_splits(w, s, &item, &space, partials);
-        take_mark(w, 9);
     }
+    if (!w->tagged || !is_split) return;
+    for (int unit = BLOCK; unit < units.n; unit += N_BLOCKS) {
+        if (unit != BLOCK || units.n > N_BLOCKS) item = attend_item_of(w, unit / w->max_splits);
+        merge_share(w, s, &item, unit / w->max_splits, unit % w->max_splits);
+    }
+    take_mark(w, 9);
 }

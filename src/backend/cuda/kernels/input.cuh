@@ -33,6 +33,40 @@ DEVICE float *row_of(const cuda_tensor *t, int r) {
     return (float *)t->at + (u64)r * (u64)t->stride;
 }
 
+/* ---- tagged values: in a step of one row the lowest bit of a value that goes from block to block
+ * is the step's tag, and the step before left the other one there.  Who reads asks until all have
+ * it: one trip to the second-level cache where a barrier and what is read behind it take three.
+ * Everywhere else that bit is zero, so that a row has the same bits in any step. */
+
+DEVICE float without_tag(float x) {
+    return float_of_bits(bits_of_float(x) & ~1u);
+}
+
+DEVICE bool has_tag(const cuda_world *w, float x) {
+    return ((bits_of_float(x) ^ w->tag) & 1) == 0;
+}
+
+/* Where feature i of row r is read. */
+DEVICE const float *value_at(const cuda_world *w, const cuda_tensor *t, int r, int i) {
+    return (w->tagged && t->tagged ? (const float *)t->tagged : row_of(t, r)) + i;
+}
+
+/* x was loaded from p, of tensor t. */
+DEVICE float settle_value(const cuda_world *w, const cuda_tensor *t, const float *p, float x) {
+    if (!t->tagged || !w->tagged) return x;
+    for (; !has_tag(w, x); x = load_relaxed(p)) spin();
+    return without_tag(x);
+}
+
+DEVICE void put_value(const cuda_world *w, const cuda_tensor *t, int r, int i, float x) {
+    if (t->tagged) x = without_tag(x);
+    if (t->tagged && w->tagged) {
+        store_relaxed((float *)t->tagged + i, float_of_bits(bits_of_float(x) | w->tag));
+    } else {
+        row_of(t, r)[i] = x;
+    }
+}
+
 #ifndef WEIR_ACT
     #define WEIR_ACT(act) (act)
 #endif
@@ -144,7 +178,7 @@ DEVICE void load_quad(float v[4], const float *x, int q, int n) {
 }
 
 DEVICE u32 *quad_of(const input_place *to, int q) {
-    return to->words + (u64)(q / 4) * (u64)to->stride * 16 + (u64)(q % 4 * 4);
+    return to->words + ((u32)q >> 2) * (u32)to->stride * 16 + ((u32)q & 3) * 4;
 }
 
 DEVICE bool is_of_levels(int format) {
@@ -163,18 +197,17 @@ DEVICE void store_halves(int format, const input_place *to, int q, const float v
     store_8(block + 8 + q % 4 * 2, lo);
 }
 
-/* Four values as levels: 1.5 * 2^23 more than a number and the number have the same low bits. */
+/* Four values as levels: the bits of 1.5 * 2^23 more than a number are the number and a constant.
+ */
 DEVICE void bytes_of_values(int format, const float v[4], float to_levels, u32 *hi, u32 *lo,
-                            float *sum) {
-    const float magic = 12582912.0f;
+                            int *sum) {
     const int second = is_of_nibbles(format) ? 2 : 1; /* bytes 0 2 1 3 */
     u32 bits[4], up[4];
     UNROLL for (int i = 0; i < 4; i++) {
-        const float level = v[i] * to_levels + magic;
-        *sum += level - magic; /* whole numbers, exact */
-        bits[i] = bits_of_float(level);
+        bits[i] = bits_of_float(v[i] * to_levels + 12582912.0f);
         up[i] = bits[i] + 128;
     }
+    *sum += (int)(bits[0] + bits[1] + bits[2] + bits[3] - 4 * 0x4b400000u);
     *lo = pick_bytes(pick_bytes(bits[0], bits[second], 0x40),
                      pick_bytes(bits[3 - second], bits[3], 0x40), 0x5410);
     *hi = pick_bytes(pick_bytes(up[0], up[second], 0x51), pick_bytes(up[3 - second], up[3], 0x51),
@@ -185,46 +218,39 @@ DEVICE float levels_of_most(float most) {
     return most > 1e-30f ? quotient(32512.0f, most) : 0;
 }
 
-DEVICE void put_bytes(const input_place *to, int q, u32 hi, u32 lo) {
-    u32 *block = quad_of(to, q / 8 * 8) + q % 4 * 2 + q % 8 / 4;
-    block[0] = hi;
-    block[8] = lo;
+/* Where bytes of quad q go, hi; lo is 8 words on, and those of quad q + 1 (q even) two. */
+DEVICE u32 *bytes_at(const input_place *to, int q) {
+    const u32 at = (u32)q;
+    return to->words + (at >> 3) * (u32)to->stride * 32 + (at & 3) * 2 + (at >> 2 & 1);
 }
 
 /* Of the 32 k from quad q on. */
-DEVICE void put_scale(int format, const input_place *to, int q, float most, float sum) {
+DEVICE void put_scale(int format, const input_place *to, int q, float most, int sum) {
     const float scale = most * (1 / 32512.0f);
     const float bias = format == CUDA_Q8 ? 128.0f : format == CUDA_Q4 ? 8.0f : 1.0f;
-    const u32 pair[2] = {bits_of_float(scale), bits_of_float(scale * sum * bias)};
-    store_8(quad_of(to, q + 4), pair);
+    const u32 pair[2] = {bits_of_float(scale), bits_of_float(scale * (float)sum * bias)};
+    store_8(to->words + ((u32)q >> 2) * (u32)to->stride * 16 + to->stride * 16, pair);
 }
 
-/* Four values of a row as two words of bytes; whole warps, of which each eight lanes hold 32 k. */
-DEVICE void store_bytes(int format, const input_place *to, int q, bool is_in, const float v[4]) {
-    float most = 0, sum = 0;
-    u32 hi, lo;
-    UNROLL for (int i = 0; i < 4; i++) most = fmaxf(most, fabsf(v[i]));
-    UNROLL for (int mask = 1; mask < 8; mask *= 2) most = fmaxf(most, shuffle_xor(most, mask));
-    bytes_of_values(format, v, levels_of_most(most), &hi, &lo, &sum);
-    UNROLL for (int mask = 1; mask < 8; mask *= 2) sum += shuffle_xor(sum, mask);
-    if (!is_in) return;
-    put_bytes(to, q, hi, lo);
-    if (q % 8 == 0) put_scale(format, to, q, most, sum);
-}
-
-/* The same of quads q and q + 1, q even: four lanes hold 32 k. */
-DEVICE void store_bytes_of_two(int format, const input_place *to, int q, bool is_in, float v[][4]) {
-    float most = 0, sum = 0;
+/* Quads q .. q + n - 1, n 1 or 2 and q a multiple of it, as words of bytes; whole warps, of which
+ * each 8 / n lanes hold 32 k. */
+DEVICE void store_bytes(int format, const input_place *to, int q, int n, bool is_in, float v[][4]) {
+    float most = 0;
+    int sum = 0;
     u32 hi[2], lo[2];
-    UNROLL for (int i = 0; i < 8; i++) most = fmaxf(most, fabsf(v[i / 4][i % 4]));
-    UNROLL for (int mask = 1; mask < 4; mask *= 2) most = fmaxf(most, shuffle_xor(most, mask));
+    UNROLL for (int i = 0; i < 4 * n; i++) most = fmaxf(most, fabsf(v[i / 4][i % 4]));
+    UNROLL for (int mask = 1; mask < 8 / n; mask *= 2) most = fmaxf(most, shuffle_xor(most, mask));
     const float to_levels = levels_of_most(most);
-    UNROLL for (int i = 0; i < 2; i++) {
+    UNROLL for (int i = 0; i < n; i++) {
         bytes_of_values(format, v[i], to_levels, &hi[i], &lo[i], &sum);
     }
-    UNROLL for (int mask = 1; mask < 4; mask *= 2) sum += shuffle_xor(sum, mask);
+    UNROLL for (int mask = 1; mask < 8 / n; mask *= 2) sum += shuffle_int(sum, LANE ^ mask);
     if (!is_in) return;
-    UNROLL for (int i = 0; i < 2; i++) put_bytes(to, q + i, hi[i], lo[i]);
+    u32 *at = bytes_at(to, q);
+    UNROLL for (int i = 0; i < n; i++) {
+        at[2 * i] = hi[i];
+        at[2 * i + 8] = lo[i];
+    }
     if (q % 8 == 0) put_scale(format, to, q, most, sum);
 }
 
@@ -262,7 +288,7 @@ DEVICE float gather(const cuda_stage *s, int format, bool is_last, int r, const 
                 bits[j] = bits_of_float(y);
             }
             if (is_last && is_of_levels(format)) {
-                store_bytes(format, to, q, q < quads, v[i]);
+                store_bytes(format, to, q, 1, q < quads, v + i);
             } else if (q < quads && is_last) {
                 store_halves(format, to, q, v[i]);
             } else if (q < quads) {
@@ -297,19 +323,19 @@ DEVICE void turn_values(int format, const input_place *to, int quads, float fact
     for (int q = THREAD; q < rounded; q += N_THREADS) {
         const bool is_in = q < quads;
         u32 bits[4] = {0, 0, 0, 0};
-        float v[4];
+        float v[1][4];
         if (is_in) load_16(bits, quad_of(to, q));
         UNROLL for (int i = 0; i < 4; i++) {
-            v[i] = float_of_bits(bits[i]) * factor;
-            bits[i] = bits_of_float(v[i]);
+            v[0][i] = float_of_bits(bits[i]) * factor;
+            bits[i] = bits_of_float(v[0][i]);
         }
         warp_sync(); /* the lanes of a group have read before one writes */
         if (is_of_levels(format)) {
-            store_bytes(format, to, q, is_in, v);
+            store_bytes(format, to, q, 1, is_in, v);
         } else if (is_in && format == CUDA_F32) {
             store_16(quad_of(to, q), bits);
         } else if (is_in) {
-            store_halves(format, to, q, v);
+            store_halves(format, to, q, v[0]);
         }
     }
 }
@@ -378,31 +404,55 @@ DEVICE void load_norm(const cuda_stage *s, int format, int turn, float f[FEW_QUA
     }
 }
 
+/* Until what was loaded of a tagged row is there. */
+DEVICE void await_quads(const cuda_world *w, int format, const float *x, int turn, int cols,
+                        float v[FEW_QUADS][4]) {
+    for (;;) {
+        u32 unlike = 0;
+        UNROLL for (int i = 0; i < 4 * FEW_QUADS; i++) {
+            unlike |= bits_of_float(v[i / 4][i % 4]) ^ w->tag;
+        }
+        if ((unlike & 1) == 0) return;
+        spin();
+        UNROLL for (int i = 0; i < FEW_QUADS; i++) {
+            const int q = quad_of_turn(format, turn, i);
+            if (4 * q < cols) load_relaxed_4(v[i], x + 4 * q);
+        }
+    }
+}
+
 /* A row by fours: code that runs once a stage is short, since the machine fetches all of it every
- * time.  early: load_norm of the first turn. */
-DEVICE float gather_even(const cuda_stage *s, int format, int r, const input_place *to,
-                         float early[FEW_QUADS][4]) {
+ * time.  norm: load_norm of the first turn. */
+DEVICE float gather_even(const cuda_world *w, const cuda_stage *s, int format, int r,
+                         const input_place *to, float norm[FEW_QUADS][4]) {
     const int quads = s->matrix.n_blocks * s->matrix.block_span / 4, cols = s->matrix.cols;
-    const float *x = row_of(&s->in, r);
-    float squares = 0, f[FEW_QUADS][4];
-    UNROLL for (int i = 0; i < 4 * FEW_QUADS; i++) f[i / 4][i % 4] = early[i / 4][i % 4];
+    const int each = is_of_levels(format) ? 2 : 1; /* quads that a lane has side by side */
+    const bool is_tagged = w->tagged && s->in.tagged;
+    const u32 tag = is_tagged ? w->tag : 0;
+    const float *x = value_at(w, &s->in, r, 0);
+    float squares = 0;
     for (int turn = 0; turn * FEW_QUADS * N_THREADS < quads; turn++) {
         float v[FEW_QUADS][4];
         UNROLL for (int i = 0; i < FEW_QUADS; i++) {
             const int q = quad_of_turn(format, turn, i);
-            UNROLL for (int j = 0; j < 4; j++) v[i][j] = 0;
-            if (4 * q < cols) load_floats_4(v[i], x + 4 * q);
+            UNROLL for (int j = 0; j < 4; j++) v[i][j] = float_of_bits(tag);
+            if (4 * q < cols) load_relaxed_4(v[i], x + 4 * q);
         }
-        if (turn > 0) load_norm(s, format, turn, f);
-        UNROLL for (int i = 0; i < 4 * FEW_QUADS; i++) {
-            squares += v[i / 4][i % 4] * v[i / 4][i % 4];
-            v[i / 4][i % 4] *= f[i / 4][i % 4];
-        }
-        UNROLL for (int i = 0; i < FEW_QUADS; i++) {
+        if (is_tagged) await_quads(w, format, x, turn, cols, v);
+        if (turn > 0) load_norm(s, format, turn, norm);
+        UNROLL for (int i = 0; i < FEW_QUADS; i += each) {
             const int q = quad_of_turn(format, turn, i);
-            if (q - LANE * (is_of_levels(format) ? 2 : 1) >= quads) continue; /* the whole warp */
+            if (q - LANE * each >= quads) continue; /* the whole warp */
+            float part[4] = {0, 0, 0, 0};
+            UNROLL for (int k = 0; k < 4 * each; k++) {
+                float *y = &v[i + k / 4][k % 4];
+                *y = float_of_bits(bits_of_float(*y) & ~tag);
+                part[k % 4] += *y * *y;
+                *y *= norm[i + k / 4][k % 4];
+            }
+            squares += (part[0] + part[1]) + (part[2] + part[3]);
             if (is_of_levels(format)) {
-                if (i % 2 == 0) store_bytes_of_two(format, to, q, q < quads, v + i);
+                store_bytes(format, to, q, each, q < quads, v + i);
             } else if (q < quads) {
                 store_halves(format, to, q, v[i]);
             }
@@ -413,10 +463,11 @@ DEVICE float gather_even(const cuda_stage *s, int format, int r, const input_pla
 
 /* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
  * is made is read, then have a warp call settle_scale. */
-DEVICE void make_input(const cuda_stage *s, int of, int r, const input_place *to, float *scratch,
-                       bool is_folded, float early[FEW_QUADS][4]) {
+DEVICE void make_input(const cuda_world *w, const cuda_stage *s, int of, int r,
+                       const input_place *to, float *scratch, bool is_folded,
+                       float early[FEW_QUADS][4]) {
     if (is_read_by_fours(s, of, is_folded)) {
-        const float squares = warp_sum(gather_even(s, of, r, to, early));
+        const float squares = warp_sum(gather_even(w, s, of, r, to, early));
         if (LANE == 0) to->squares[WARP] = squares;
     } else {
         make_odd_input(s, of == CUDA_FP8 ? CUDA_F16 : of, r, to, scratch, is_folded);

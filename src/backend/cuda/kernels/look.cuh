@@ -2,15 +2,16 @@
  * values.
  *
  *   take_queries    q [WEIR_HEADS][hd] float
- *   look_at_keys    up to KEYS keys [n][hd] and values [n][hd] of the store's type
+ *   look_at_keys    up to KEYS keys [n][hd] and values [n][hd] of the store's type, or twice KEYS
  *   look_put        [WEIR_HEADS][hd + 2]: sums, the largest score, the sum of weights
  *
  * Keys of 16 bits are tiles of m16n8k16, 8 keys by 16 features: a query is two rows, hi and lo, as
  * inputs of products are two columns.  Lane l has the scores of keys 2 * (l % 4) and the next for
- * head l / 8.  Others go pair by pair: lane l has the score of key l / 4 for one head, head l % 4
- * (of four heads), l % 4 / 2 (of two) or 0.  Values are a pair of features a lane, always.
+ * head l / 8.  Values are tiles of 16 features by 16 keys.  Others go pair by pair: lane l has the
+ * score of key l / 4 for one head, head l % 4 (of four heads), l % 4 / 2 (of two) or 0, and a pair
+ * of features of values.
  *
- * Features of a tile are in the order in which a lane's 16 bytes have them, for both alike.
+ * Features of a tile are in the order in which a lane's 16 bytes have them, for all alike.
  *
  * SPDX-License-Identifier: MIT */
 #pragma once
@@ -28,7 +29,8 @@ enum { KEYS = CUDA_KEYS }; /* that a warp looks at together */
 typedef struct look {
     float q[WEIR_HEADS][WEIR_LANE_PAIRS][2];   /* by pairs: of the pins or of the ring */
     u32 a[4 * WEIR_LANE_PAIRS][2];             /* by tiles: the same, of row l / 4 */
-    float sum[WEIR_HEADS][WEIR_LANE_PAIRS][2]; /* of weighted values */
+    float sum[WEIR_HEADS][WEIR_LANE_PAIRS][2]; /* by pairs: of weighted values */
+    float tile[4 * WEIR_LANE_PAIRS][4];        /* by tiles: the same, as add_tiles has it */
     float most, total;                         /* total: of this lane's keys */
 } look;
 
@@ -38,6 +40,7 @@ DEVICE void look_begin(look *l) {
     UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS * 2; e++) l->sum[h][e / 2][e % 2] = 0;
     }
+    UNROLL for (int i = 0; i < 16 * WEIR_LANE_PAIRS; i++) l->tile[i / 4][i % 4] = 0;
 }
 
 /* ---- queries */
@@ -149,42 +152,66 @@ DEVICE void score_tile(const cuda_world *w, const char *keys, const look *l, flo
     }
 }
 
+/* Values of up to 16 keys, weighted: a tile is 16 features by 16 keys, columns are those of
+ * weights, hi and lo of a head.  Lane l has features 8 * (l / 4) .. + 7 of each 64, for head l % 4.
+ */
+DEVICE void add_tiles(const cuda_world *w, const char *values, int n, const u32 weights[2],
+                      look *l) {
+    const int hd = WEIR_HEAD_DIM(w);
+    const char *at = values + LANE % 4 * 4 * hd + LANE / 4 * 16;
+    UNROLL for (int c = 0; c < WEIR_LANE_PAIRS; c++) {
+        u32 v[4][4], a[4];
+        UNROLL for (int i = 0; i < 4; i++) {
+            const int key = LANE % 4 * 2 + i / 2 * 8 + i % 2;
+            UNROLL for (int j = 0; j < 4; j++) v[i][j] = 0;
+            if (key >= n || 64 * c + LANE / 4 * 8 >= hd) continue;
+            load_16(v[i], at + (i / 2 * 8 + i % 2) * 2 * hd + 128 * c);
+        }
+        UNROLL for (int j = 0; j < 4; j++) {
+            UNROLL for (int i = 0; i < 4; i++) {
+                a[i] = pick_bytes(v[i / 2 * 2][j], v[i / 2 * 2 + 1][j], i % 2 ? 0x7632 : 0x5410);
+            }
+            if (WEIR_KV_TYPE(w) == CUDA_KV_BF16) {
+                multiply_bf16(l->tile[4 * c + j], a, weights);
+            } else {
+                multiply_f16(l->tile[4 * c + j], a, weights);
+            }
+        }
+    }
+}
+
 DEVICE void look_by_tiles(const cuda_world *w, const attend_item *item, const key_run *run, int n,
                           const char *keys, const char *values, look *l) {
-    const int head = LANE / 8, key = LANE % 4 * 2, type = WEIR_KV_TYPE(w);
-    float score[2], weight[2];
+    const int head = LANE / 8, type = WEIR_KV_TYPE(w);
+    float score[4], most = l->most;
     score_tile(w, keys, l, score);
-    UNROLL for (int i = 0; i < 2; i++) {
+    if (n > KEYS) score_tile(w, keys + KEYS * 2 * WEIR_HEAD_DIM(w), l, score + 2);
+    UNROLL for (int i = 0; i < 4; i++) {
+        const int key = LANE % 4 * 2 + i / 2 * KEYS + i % 2;
         if (w->alibi && head < item->heads) {
             const float slope = ((const float *)w->alibi)[item->head + head];
-            score[i] -= slope * (run->distance - (float)(key + i));
+            score[i] -= slope * (run->distance - (float)key);
         }
-        if (key + i >= n) score[i] = NO_SCORE;
+        if (key >= n) score[i] = NO_SCORE;
+        most = fmaxf(most, score[i]);
     }
-    float most = fmaxf(l->most, fmaxf(score[0], score[1]));
     most = fmaxf(most, shuffle_xor(most, 1));
     most = fmaxf(most, shuffle_xor(most, 2));
     const float fade = exponential(l->most - most);
-    UNROLL for (int i = 0; i < 2; i++) weight[i] = key + i < n ? exponential(score[i] - most) : 0;
-    l->most = most;
-    l->total = l->total * fade + weight[0] + weight[1];
-    weaken_sums(fade, 8, l);
-    float f[WEIR_HEADS];
-    if (n == KEYS) {
-        UNROLL for (int u = 0; u < KEYS; u++) {
-            UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
-                f[h] = shuffle_from(weight[u % 2], h * 8 + u / 2);
-            }
-            add_values(w, type, values, u, f, l);
-        }
-    } else {
-        for (int u = 0; u < n; u++) {
-            UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
-                f[h] = shuffle_from(u % 2 ? weight[1] : weight[0], h * 8 + u / 2);
-            }
-            add_values(w, type, values, u, f, l);
-        }
+    UNROLL for (int i = 0; i < 4; i++) {
+        const int key = LANE % 4 * 2 + i / 2 * KEYS + i % 2;
+        score[i] = key < n ? exponential(score[i] - most) : 0;
     }
+    l->most = most;
+    l->total = l->total * fade + ((score[0] + score[1]) + (score[2] + score[3]));
+    const float fade_here = shuffle_from(fade, LANE % 4 * 8);
+    UNROLL for (int i = 0; i < 16 * WEIR_LANE_PAIRS; i++) l->tile[i / 4][i % 4] *= fade_here;
+    u32 weights[2];
+    UNROLL for (int i = 0; i < 2; i++) {
+        weights[i] =
+            row_of_query(type == CUDA_KV_BF16, LANE / 4 % 2, score[2 * i], score[2 * i + 1]);
+    }
+    add_tiles(w, values, n, weights, l);
 }
 
 /* ---- keys by pairs */
@@ -267,7 +294,12 @@ DEVICE void look_by_pairs(const cuda_world *w, const attend_item *item, const ke
 
 /* ---- */
 
-/* The first n keys of a run, at most KEYS, which lie in shared memory, their values too. */
+/* Keys that look_at_keys takes at most. */
+DEVICE int keys_of_round(const cuda_world *w) {
+    return LOOKS_BY_TILES(w) ? 2 * KEYS : KEYS;
+}
+
+/* The first n keys of a run, which lie in shared memory, their values too. */
 DEVICE void look_at_keys(const cuda_world *w, const attend_item *item, const key_run *run, int n,
                          const char *keys, const char *values, look *l) {
     if (LOOKS_BY_TILES(w)) {
@@ -286,10 +318,16 @@ DEVICE void look_put(const cuda_world *w, const look *l, float *to) {
     } else {
         UNROLL for (int mask = 16; mask >= 4; mask /= 2) total += shuffle_xor(total, mask);
     }
+    UNROLL for (int i = 0; i < 4 * WEIR_LANE_PAIRS && LOOKS_BY_TILES(w); i++) {
+        const float *c = l->tile[i];
+        const int d = i / 4 * 64 + LANE / 4 * 8 + i % 4 * 2;
+        const u32 pair[2] = {bits_of_float(c[0] + c[1]), bits_of_float(c[2] + c[3])};
+        if (LANE % 4 < WEIR_HEADS && d < hd) store_8(to + LANE % 4 * row + d, pair);
+    }
     UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
             const int d = 2 * (LANE + 32 * e);
-            if (d >= hd) continue;
+            if (d >= hd || LOOKS_BY_TILES(w)) continue;
             to[h * row + d] = l->sum[h][e][0];
             to[h * row + d + 1] = l->sum[h][e][1];
         }

@@ -25,7 +25,7 @@ typedef unsigned long long u64;
 #define KERNEL_PART   extern "C" __global__ void __launch_bounds__(128, 2)
 #define PARAM         const __grid_constant__
 #define UNROLL        _Pragma("unroll")
-#define UNROLL_SOME   _Pragma("unroll 3")
+#define UNROLL_SOME   _Pragma("unroll 2")
 #define UNROLL_4      _Pragma("unroll 4")
 #define UNROLL_8      _Pragma("unroll 8")
 
@@ -119,10 +119,39 @@ DEVICE void load_floats_4(float out[4], const float *p) {
                  : "l"(p));
 }
 
+/* Four words, one word, that another block may write meanwhile: each is there as a whole. */
+DEVICE void load_relaxed_4(float out[4], const float *p) {
+    asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(out[0]), "=f"(out[1]), "=f"(out[2]), "=f"(out[3])
+                 : "l"(p)
+                 : "memory");
+}
+
+DEVICE float load_relaxed(const float *p) {
+    float x;
+    asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(x) : "l"(p) : "memory");
+    return x;
+}
+
+DEVICE void store_relaxed(float *p, float x) {
+    asm volatile("st.relaxed.gpu.global.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory");
+}
+
 DEVICE unsigned load_acquire(const unsigned *p) {
     unsigned x;
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
     return x;
+}
+
+/* They order nothing. */
+DEVICE unsigned load_counter(const unsigned *p) {
+    unsigned x;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
+    return x;
+}
+
+DEVICE void add_relaxed(unsigned *p, unsigned x) {
+    asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(x) : "memory");
 }
 
 DEVICE void add_release(unsigned *p, unsigned x) {

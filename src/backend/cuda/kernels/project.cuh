@@ -15,6 +15,11 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
+/* Whether chunks of a format are multiplied two at a time; a super-block is enough by itself. */
+DEVICE bool has_pairs(int format) {
+    return format != CUDA_F32 && format != CUDA_K4 && format != CUDA_K5 && format != CUDA_K6;
+}
+
 /* Sum of a slice of a tile to parts [tokens][CUDA_TILE]: hi and lo columns of token lane % 4, or
  * the sums of four groups of levels, of rows lane / 4 and + 8. */
 DEVICE void put_part(int format, float all[][4], float *parts, int tokens) {
@@ -22,7 +27,12 @@ DEVICE void put_part(int format, float all[][4], float *parts, int tokens) {
     float sums[2];
     UNROLL for (int i = 0; i < 2; i++) {
         if (format == CUDA_F16 || format == CUDA_BF16 || format == CUDA_FP8) {
-            sums[i] = all[0][2 * i] + all[0][2 * i + 1];
+            float pair[2];
+            UNROLL for (int k = 0; k < 2; k++) {
+                const int j = 2 * i + k;
+                pair[k] = (all[0][j] + all[1][j]) + (all[2][j] + all[3][j]);
+            }
+            sums[i] = pair[0] + pair[1];
         } else if (tokens > 1) {
             sums[i] = (all[0][i] + all[1][i]) + (all[2][i] + all[3][i]);
         } else {
@@ -46,20 +56,30 @@ DEVICE void put_part_of_floats(float all[][4], float *parts, int tokens) {
     }
 }
 
-/* Of F32 a row of `all` is a token's, of others as multiply_blocks has it. */
+/* A warp's slice of a tile to parts.  Of F32 a row of `all` is a token's, of others as
+ * multiply_blocks has it; two chunks that are full are multiplied together. */
 DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice, ring *weights,
                            const input_view *x, float *parts) {
-    float all[CUDA_TOKENS][4];
+    float all[2 * CUDA_TOKENS][4];
     const bool is_f32 = HAS_FORMAT(CUDA_F32) && FORMAT_OF(m) == CUDA_F32;
-    UNROLL for (int i = 0; i < 4 * CUDA_TOKENS; i++) all[i / 4][i % 4] = 0;
-    const int end = slice_from(m->n_blocks, slice + 1);
-    for (int block = slice_from(m->n_blocks, slice); block < end;) {
-        const int n = end - block < m->chunk_blocks ? end - block : m->chunk_blocks;
-        const char *chunk = ring_read(weights);
+    const int end = slice_from(m->n_blocks, slice + 1), most = m->chunk_blocks;
+    int block = slice_from(m->n_blocks, slice);
+    UNROLL for (int i = 0; i < 8 * CUDA_TOKENS; i++) all[i / 4][i % 4] = 0;
+    for (; has_pairs(FORMAT_OF(m)) && weights->n_slots > 2 && block + 2 * most <= end;
+         block += 2 * most) {
+        const weight_chunk c[2] = {{ring_read(weights), block},
+                                   {ring_read_second(weights), block + most}};
+        multiply_blocks(FORMAT_OF(m), c, 2, most, x, all);
+        ring_done(w, weights);
+        ring_done(w, weights);
+    }
+    while (block < end) {
+        const int n = end - block < most ? end - block : most;
+        const weight_chunk c = {ring_read(weights), block};
         if (is_f32) {
-            multiply_floats(chunk, block, n, x, all);
+            multiply_floats(c.at, block, n, x, all);
         } else {
-            multiply_blocks(FORMAT_OF(m), chunk, block, n, x, all);
+            multiply_blocks(FORMAT_OF(m), &c, 1, n, x, all);
         }
         ring_done(w, weights);
         block += n;
@@ -67,7 +87,45 @@ DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice,
     if (is_f32) {
         put_part_of_floats(all, parts, x->tokens);
     } else {
+        UNROLL for (int i = 0; i < 4 * CUDA_TOKENS; i++) {
+            all[i / 4][i % 4] += all[CUDA_TOKENS + i / 4][i % 4];
+        }
         put_part(FORMAT_OF(m), all, parts, x->tokens);
+    }
+}
+
+/* The same slice of two tiles that are a chunk each, to parts and `step` behind. */
+DEVICE void multiply_two(const cuda_world *w, const cuda_matrix *m, int first, int n, ring *weights,
+                         const input_view *x, float *parts, int step) {
+    float all[2 * CUDA_TOKENS][4];
+    UNROLL for (int i = 0; i < 8 * CUDA_TOKENS; i++) all[i / 4][i % 4] = 0;
+    const weight_chunk c[2] = {{ring_read(weights), first}, {ring_read_second(weights), first}};
+    multiply_blocks(FORMAT_OF(m), c, 2, n, x, all);
+    ring_done(w, weights);
+    ring_done(w, weights);
+    put_part(FORMAT_OF(m), all, parts, x->tokens);
+    put_part(FORMAT_OF(m), all + CUDA_TOKENS, parts + step, x->tokens);
+}
+
+/* This warp's slices of up to a tile a warp, n_tiles of which are left from `tile` on. */
+DEVICE void multiply_tiles(const cuda_world *w, const cuda_matrix *m, int tile, ring *weights,
+                           const input_view *x, float *parts) {
+    const int step = CUDA_SLICES * x->tokens * CUDA_TILE, part = x->tokens * CUDA_TILE;
+    int i = 0;
+    if (has_pairs(FORMAT_OF(m)) && x->tokens == 1 && N_WARPS == CUDA_SLICES &&
+        weights->n_slots > 2) {
+        const int first = slice_from(m->n_blocks, WARP), n_tiles = m->n_tiles;
+        const int n = slice_from(m->n_blocks, WARP + 1) - first;
+        if (n > 0 && n <= m->chunk_blocks) {
+            for (; i + 1 < N_WARPS && tile + (i + 1) * N_BLOCKS < n_tiles; i += 2) {
+                multiply_two(w, m, first, n, weights, x, parts + i * step + WARP * part, step);
+            }
+        }
+    }
+    for (; i < N_WARPS && tile + i * N_BLOCKS < m->n_tiles; i++) {
+        for (int slice = WARP; slice < CUDA_SLICES; slice += N_WARPS) {
+            multiply_slice(w, m, slice, weights, x, parts + i * step + slice * part);
+        }
     }
 }
 
@@ -76,37 +134,49 @@ typedef struct addend {
     float bias, residual;
 } addend;
 
-DEVICE addend addend_of(const cuda_stage *s, int packed, int r) {
-    const int row = CUDA_ROW_OF(s->matrix.gated, packed);
+DEVICE int row_of_packed(const cuda_stage *s, int packed) {
+    return CUDA_ROW_OF((u32)s->matrix.gated, (u32)packed);
+}
+
+DEVICE addend addend_of(const cuda_world *w, const cuda_stage *s, int packed, int r) {
+    const int row = row_of_packed(s, packed);
     addend a = {0, 0};
     if (packed >= s->matrix.rows) return a;
     if (s->matrix.bias) a.bias = ((const float *)s->matrix.bias)[row];
-    if (s->residual.at) a.residual = load_float(row_of(&s->residual, r) + row);
+    if (s->residual.at) a.residual = load_relaxed(value_at(w, &s->residual, r, row));
     return a;
+}
+
+/* parts [CUDA_SLICES][..][CUDA_TILE], `step` apart. */
+DEVICE float sum_of_slices(const float *parts, int step) {
+    float sum[CUDA_SLICES];
+    UNROLL for (int i = 0; i < CUDA_SLICES; i++) sum[i] = parts[i * step];
+    UNROLL for (int n = CUDA_SLICES / 2; n > 0; n /= 2) {
+        UNROLL for (int i = 0; i < n; i++) sum[i] += sum[i + n];
+    }
+    return sum[0];
 }
 
 /* parts [CUDA_SLICES][tokens][CUDA_TILE] to outputs: sums in order, scaled back, folded where that
  * is meant; a warp.  `early` is what this lane's first output adds. */
-DEVICE void finish_tile(const cuda_stage *s, int tile, const float *parts, const float *scales,
-                        int first, int tokens, addend early, bool is_folded) {
+DEVICE void finish_tile(const cuda_world *w, const cuda_stage *s, int tile, const float *parts,
+                        const float *scales, int first, int tokens, addend early, bool is_folded) {
     for (int from = 0; from < tokens * CUDA_TILE; from += 32) { /* whole warps */
-        const int i = from + LANE, t = i / CUDA_TILE, packed = tile * CUDA_TILE + i % CUDA_TILE;
+        const int i = from + LANE, t = (u32)i / CUDA_TILE, k = (u32)i % CUDA_TILE;
+        const int packed = tile * CUDA_TILE + k, row = row_of_packed(s, packed);
         const bool is_in = t < tokens && packed < s->matrix.rows;
         float sum = 0;
         if (is_in) {
-            const addend a = from == 0 ? early : addend_of(s, packed, first + t);
-            UNROLL for (int slice = 0; slice < CUDA_SLICES; slice++) {
-                sum += parts[slice * tokens * CUDA_TILE + i];
-            }
-            sum = sum * scales[t] + a.bias + a.residual;
+            const addend a = from == 0 ? early : addend_of(w, s, packed, first + t);
+            const float *at = value_at(w, &s->residual, first + t, row);
+            sum = sum_of_slices(parts + i, tokens * CUDA_TILE);
+            sum = sum * scales[t] + a.bias + settle_value(w, &s->residual, at, a.residual);
         }
         if (is_folded) {
             const float up = shuffle_xor(sum, 8);
             sum = act_of(s->act, sum) * up;
         }
-        if (is_in && !(is_folded && i % CUDA_TILE >= 8)) {
-            row_of(&s->out, first + t)[CUDA_ROW_OF(s->matrix.gated, packed)] = sum;
-        }
+        if (is_in && !(is_folded && k >= 8)) put_value(w, &s->out, first + t, row, sum);
     }
 }
 
@@ -124,7 +194,7 @@ DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, in
     float *scratch = (float *)(shared_bytes + w->shared.scales) + CUDA_TOKENS;
     for (int t = 0; t < tokens; t++) {
         const input_place to = place_of(w, t, tokens);
-        make_input(s, format, first + t, &to, scratch, s->folded && w->folds, norm);
+        make_input(w, s, format, first + t, &to, scratch, s->folded && w->folds, norm);
     }
     block_sync();
     for (int t = N_WARPS - 1 - WARP; t < tokens; t += N_WARPS) {
@@ -133,53 +203,68 @@ DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, in
     }
 }
 
-/* Tiles are taken as many at a time as there are warps: each warp makes its slice of all of them,
- * then each finishes one, while those of the next group go to the other half of parts. */
+/* What this lane's output of a tile adds; tokens [first, first + tokens). */
+DEVICE addend early_addend(const cuda_world *w, const cuda_stage *s, int tile, int first,
+                           int tokens) {
+    addend none = {0, 0};
+    if (tile >= s->matrix.n_tiles || LANE >= tokens * CUDA_TILE) return none;
+    return addend_of(w, s, tile * CUDA_TILE + LANE % CUDA_TILE, first + LANE / CUDA_TILE);
+}
+
+/* Tokens of a pass, whose inputs are made.  Tiles are taken as many at a time as there are warps:
+ * each warp makes its slice of all of them, then each finishes one, while those of the next group
+ * go to the other half of parts.  early: early_addend of this warp's first. */
+DEVICE void project_pass(const cuda_world *w, const cuda_stage *s, ring *weights, int first,
+                         int tokens, addend early) {
+    const int step = CUDA_SLICES * tokens * CUDA_TILE, n_tiles = s->matrix.n_tiles;
+    input_view x;
+    x.words = (const u32 *)(shared_bytes + w->shared.input);
+    x.tokens = x.stride = tokens;
+    float *parts = (float *)(shared_bytes + w->shared.parts);
+    float *other = parts + N_WARPS * step;
+    for (int tile = BLOCK; tile < n_tiles; tile += N_BLOCKS * N_WARPS) {
+        const int mine = tile + WARP * N_BLOCKS; /* that this warp finishes */
+        if (tile != BLOCK) early = early_addend(w, s, mine, first, tokens);
+        multiply_tiles(w, &s->matrix, tile, weights, &x, parts);
+        take_mark(w, 3);
+        block_sync();
+        take_mark(w, 4);
+        if (mine < n_tiles) {
+            finish_tile(w, s, mine, parts + WARP * step,
+                        (const float *)(shared_bytes + w->shared.scales), first, tokens, early,
+                        s->folded && s->matrix.gated && w->folds);
+        }
+        take_mark(w, 5);
+        float *const swap = parts;
+        parts = other;
+        other = swap;
+    }
+}
+
+/* A row alone has code of its own, in which addresses are constants; before a loose barrier what is
+ * added to it is there, or soon will be. */
 DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights, grid_wait wait) {
-    const int n = rows_of(w, &s->out);
+    const int n = rows_of(w, &s->out), mine = BLOCK + WARP * N_BLOCKS;
     float norm[FEW_QUADS][4];
     load_norm(s, FORMAT_OF(&s->matrix), 0, norm);
+    addend early = {0, 0};
+    if (wait.is_loose) early = early_addend(w, s, mine, 0, 1);
     grid_await(w, wait);
+    if (BLOCK >= s->matrix.n_tiles) return; /* nobody reads inputs */
     for (int first = 0; first < n; first += w->pass) {
         const int tokens = n - first < w->pass ? n - first : w->pass;
-        const int step = CUDA_SLICES * tokens * CUDA_TILE;
         if (first > 0) block_sync(); /* the pass before is done with inputs and parts */
-        make_inputs(w, s, FORMAT_OF(&s->matrix), first, tokens, norm);
+        if (tokens == 1) {
+            make_inputs(w, s, FORMAT_OF(&s->matrix), first, 1, norm);
+        } else {
+            make_inputs(w, s, FORMAT_OF(&s->matrix), first, tokens, norm);
+        }
         take_mark(w, 2);
-        input_view x;
-        x.words = (const u32 *)(shared_bytes + w->shared.input);
-        x.tokens = x.stride = tokens;
-        float *parts = (float *)(shared_bytes + w->shared.parts);
-        float *other = parts + N_WARPS * step;
-        for (int tile = BLOCK; tile < s->matrix.n_tiles; tile += N_BLOCKS * N_WARPS) {
-            const int mine = tile + WARP * N_BLOCKS; /* that this warp finishes */
-            addend early = {0, 0};
-            if (mine < s->matrix.n_tiles && LANE < tokens * CUDA_TILE) {
-                early = addend_of(s, mine * CUDA_TILE + LANE % CUDA_TILE, first + LANE / CUDA_TILE);
-            }
-            for (int i = 0; i < N_WARPS && tile + i * N_BLOCKS < s->matrix.n_tiles; i++) {
-                for (int slice = WARP; slice < CUDA_SLICES; slice += N_WARPS) {
-                    float *part = parts + i * step + slice * tokens * CUDA_TILE;
-                    if (tokens == 1) { /* addresses are constants then */
-                        const input_view one = {x.words, 1, 1};
-                        multiply_slice(w, &s->matrix, slice, weights, &one, part);
-                    } else {
-                        multiply_slice(w, &s->matrix, slice, weights, &x, part);
-                    }
-                }
-            }
-            take_mark(w, 3);
-            block_sync();
-            take_mark(w, 4);
-            if (mine < s->matrix.n_tiles) {
-                finish_tile(s, mine, parts + WARP * step,
-                            (const float *)(shared_bytes + w->shared.scales), first, tokens, early,
-                            s->folded && s->matrix.gated && w->folds);
-            }
-            take_mark(w, 5);
-            float *const swap = parts;
-            parts = other;
-            other = swap;
+        if (!wait.is_loose) early = early_addend(w, s, mine, first, tokens);
+        if (tokens == 1) {
+            project_pass(w, s, weights, first, 1, early);
+        } else {
+            project_pass(w, s, weights, first, tokens, early);
         }
     }
 }
@@ -197,7 +282,7 @@ COLD void project_plainly(const cuda_world *w, const cuda_stage *s) {
             for (int k = LANE; k < s->matrix.cols; k += 32)
                 sum += weight_at(&s->matrix, row, k) * x[k];
             sum = warp_sum(sum);
-            const addend a = addend_of(s, row, r);
+            const addend a = addend_of(w, s, row, r);
             if (LANE == 0) row_of(&s->out, r)[row] = sum + a.bias + a.residual;
         }
     }

@@ -69,7 +69,7 @@ DEVICE ring_place *ring_place_of(const cuda_world *w) {
 }
 
 DEVICE int slice_from(int n_blocks, int slice) {
-    return (int)((long long)n_blocks * slice / CUDA_SLICES);
+    return (int)((u32)n_blocks * (u32)slice / CUDA_SLICES);
 }
 
 DEVICE const cuda_stage *stage_at(const cuda_world *w, int i) {
@@ -366,6 +366,14 @@ DEVICE void ring_open(const cuda_world *w, ring *r) {
 DEVICE const char *ring_read(ring *r) {
     copy_wait(r->gates + r->read, r->round, r->n_slots);
     return r->slots + r->read * r->slot_bytes;
+}
+
+/* The one behind it, where there are more slots than two. */
+DEVICE const char *ring_read_second(ring *r) {
+    const bool is_last = r->read + 1 == r->n_slots;
+    const int slot = is_last ? 0 : r->read + 1;
+    copy_wait(r->gates + slot, r->round + is_last, r->n_slots - 1);
+    return r->slots + slot * r->slot_bytes;
 }
 
 /* Gives the chunk back and has its slot filled again. */

@@ -90,6 +90,11 @@ DEVICE void store_put(const store_rows *s, u64 at, float x, float inverse) {
     }
 }
 
+/* The largest level of a scaled type. */
+DEVICE float top_of_type(int type) {
+    return type == CUDA_KV_INT8 ? 127 : 448;
+}
+
 /* Feature d of a head whose features are x, rotated. */
 DEVICE float rotated(const cuda_world *w, const float *x, int d, const float *cosines,
                      const float *sines) {
@@ -109,7 +114,7 @@ DEVICE float rotated(const cuda_world *w, const float *x, int d, const float *co
 DEVICE void store_head(const cuda_world *w, const store_rows *to, int at, const float *x,
                        const float *cosines, const float *sines) {
     const int hd = WEIR_HEAD_DIM(w);
-    const float top = to->type == CUDA_KV_INT8 ? 127 : 448;
+    const float top = top_of_type(to->type);
     float most = 0;
     if (store_is_scaled(to->type)) {
         for (int d = LANE; d < hd; d += 32) {

@@ -74,7 +74,7 @@ KERNEL walk(PARAM cuda_world world) {
     unsigned count = 0;
     int turn = 0;
     ring weights = {0};
-    grid_wait wait = {0, 0};
+    grid_wait wait = {0, 0, 0};
     u32 part[4];
     if (!w->plain) ring_open(w, &weights);
     launch_next();
@@ -109,7 +109,9 @@ KERNEL walk(PARAM cuda_world world) {
         turn ^= 1;
         i = next;
         block_sync();
-        wait.is_on = i < w->last && stage_place(w, turn)->barrier;
+        s = stage_place(w, turn);
+        wait.is_on = i < w->last && s->barrier;
+        wait.is_loose = w->tagged && !s->meets;
         if (wait.is_on) grid_arrive(w, ++count, &wait);
     }
     take_time(w, w->last);

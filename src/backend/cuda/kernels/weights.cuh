@@ -219,16 +219,19 @@ DEVICE group_scale load_super_scale(const char *block, int format, int group) {
     return s;
 }
 
+/* F16, BF16: up to four blocks of 16 k, each to sums of its own, so that none waits for another. */
 DEVICE void multiply_halves(const char *block, int format, int n, const input_view *x, int k16,
                             float all[][4]) {
-    u32 a[4], b[2];
-    (void)n;
-    load_16(a, block + LANE * 16);
-    load_input(b, x, k16);
-    if (format == CUDA_BF16) {
-        multiply_bf16(all[0], a, b);
-    } else {
-        multiply_f16(all[0], a, b);
+    UNROLL for (int g = 0; g < 4; g++) {
+        u32 a[4], b[2];
+        if (g >= n) continue;
+        load_16(a, block + g * UNIT + LANE * 16);
+        load_input(b, x, k16 + g);
+        if (format == CUDA_BF16) {
+            multiply_bf16(all[g], a, b);
+        } else {
+            multiply_f16(all[g], a, b);
+        }
     }
 }
 
@@ -382,32 +385,46 @@ DEVICE void multiply_super(const char *block, int format, int n, const input_vie
     }
 }
 
-/* Blocks [first, first + n) of a tile, which lie at `at`, `each` at a time.  all [4][4]: of levels
- * as above, of others the first. */
-#define MULTIPLY_EACH(FORMAT, span, bytes, each, multiply)                                         \
-    case FORMAT:                                                                                   \
-        if (HAS_FORMAT(FORMAT)) {                                                                  \
-            int i = 0;                                                                             \
-            UNROLL_SOME for (; i + (each) <= n; i += (each)) {                                     \
-                multiply(at + i * (bytes), FORMAT, each, x, (first + i) * ((span) / 16), all);     \
-            }                                                                                      \
-            if (i < n) multiply(at + i * (bytes), FORMAT, 1, x, (first + i) * ((span) / 16), all); \
-        }                                                                                          \
+typedef struct weight_chunk { /* blocks [first, first + n) of a tile's k */
+    const char *at;
+    int first;
+} weight_chunk;
+
+/* n blocks of a chunk, or of two, in step, so that neither waits for what the other waits for;
+ * `each` of them at a time, of at most `most` chunks.  all [2][4][4], of a chunk: of halves and
+ * levels as above, of FP8 the first. */
+#define MULTIPLY_STEP(FORMAT, span, bytes, each, multiply)                                 \
+    UNROLL for (int k = 0; k < chunks; k++) {                                              \
+        multiply(c[k].at + i * (bytes), FORMAT, each, x, (c[k].first + i) * ((span) / 16), \
+                 all + 4 * k);                                                             \
+    }
+
+#define MULTIPLY_EACH(FORMAT, span, bytes, each, most, multiply)   \
+    case FORMAT:                                                   \
+        if (HAS_FORMAT(FORMAT) && chunks <= (most)) {              \
+            int i = 0;                                             \
+            UNROLL_SOME for (; i + (each) <= n; i += (each)) {     \
+                MULTIPLY_STEP(FORMAT, span, bytes, each, multiply) \
+            }                                                      \
+            for (; i < n; i++) {                                   \
+                MULTIPLY_STEP(FORMAT, span, bytes, 1, multiply)    \
+            }                                                      \
+        }                                                          \
         break
 
-DEVICE void multiply_blocks(int format, const char *at, int first, int n, const input_view *x,
-                            float all[][4]) {
+DEVICE void multiply_blocks(int format, const weight_chunk *c, int chunks, int n,
+                            const input_view *x, float all[][4]) {
     switch (format) {
-        MULTIPLY_EACH(CUDA_F16, 16, 512, 1, multiply_halves);
-        MULTIPLY_EACH(CUDA_BF16, 16, 512, 1, multiply_halves);
-        MULTIPLY_EACH(CUDA_Q8, 64, 1088, 2, multiply_groups);
-        MULTIPLY_EACH(CUDA_Q8M, 64, 1152, 2, multiply_groups);
-        MULTIPLY_EACH(CUDA_Q4, 64, 576, 2, multiply_groups);
-        MULTIPLY_EACH(CUDA_Q4M, 64, 640, 2, multiply_groups);
-        MULTIPLY_EACH(CUDA_K4, 256, 2368, 1, multiply_super);
-        MULTIPLY_EACH(CUDA_K5, 256, 4416, 1, multiply_super);
-        MULTIPLY_EACH(CUDA_K6, 256, 4416, 1, multiply_super);
-        MULTIPLY_EACH(CUDA_FP8, 64, 1088, 1, multiply_fp8);
+        MULTIPLY_EACH(CUDA_F16, 16, 512, 4, 2, multiply_halves);
+        MULTIPLY_EACH(CUDA_BF16, 16, 512, 4, 2, multiply_halves);
+        MULTIPLY_EACH(CUDA_Q8, 64, 1088, 2, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q8M, 64, 1152, 2, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q4, 64, 576, 2, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q4M, 64, 640, 2, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_K4, 256, 2368, 1, 1, multiply_super);
+        MULTIPLY_EACH(CUDA_K5, 256, 4416, 1, 1, multiply_super);
+        MULTIPLY_EACH(CUDA_K6, 256, 4416, 1, 1, multiply_super);
+        MULTIPLY_EACH(CUDA_FP8, 64, 1088, 1, 2, multiply_fp8);
     default: break;
     }
 }
