@@ -261,6 +261,24 @@ static void tiles_of_every_width_give_the_reference(void **state) {
     }
 }
 
+/* Of f16 weights only where values are f16 too. */
+static void attention_becomes_the_next_image(void **state) {
+    (void)state;
+    static const weir_type stores[] = {WEIR_F16, WEIR_BF16, WEIR_INT8};
+    made_shape s = LLAMA;
+    s.n_layers = 1, s.n_heads = 8, s.head_dim = s.rope_dims = 32;
+    for (size_t i = 0; i < 2 * COUNT_OF(stores); i++) {
+        s.type = i % 2 ? TENSOR_BF16 : TENSOR_F16;
+        rig g = rig_open(&s, stores[i / 2], "cuda", "ref");
+        feed(&g, 1, 0, 45);
+        feed(&g, 2, 45, 70);
+        printf("image of attention, %d in store %d   %.2g\n", (int)s.type, (int)stores[i / 2],
+               g.worst);
+        assert_true(g.worst <= CLOSE_MANY_BF16);
+        rig_close(&g);
+    }
+}
+
 /* On a GPU with more multiprocessors than a product has chunks, as real ones are. */
 static void blocks_without_work_do_no_harm(void **state) {
     (void)state;
@@ -361,6 +379,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_row_of_many_depends_on_how_many_there_are_alone),
         cmocka_unit_test(keys_enough_for_whole_tiles_give_the_reference),
         cmocka_unit_test(tiles_of_every_width_give_the_reference),
+        cmocka_unit_test(attention_becomes_the_next_image),
         cmocka_unit_test(blocks_without_work_do_no_harm),
         cmocka_unit_test(far_along_a_stream_nothing_changes),
     };

@@ -255,7 +255,8 @@ typedef struct cuda_world { /* the argument of every kernel */
     /* A product of many tokens; prepare.cuh draws the image. */
     cuda_wide wide;
     cuda_address image;
-    cuda_address image_out; /* where act(gate) * up is left as the next product's; 0: nowhere */
+    cuda_address image_out; /* where attention or act(gate) * up is left as the next product's;
+                               0: nowhere */
     cuda_address scales;    /* [n] float, of outputs */
     cuda_address parts;     /* [blocks][2][multipliers][16][tokens] float: sums of parts of tiles */
     cuda_address tile_tickets; /* [blocks][multipliers] */

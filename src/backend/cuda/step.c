@@ -182,14 +182,28 @@ static bool is_wide(const cuda *c, const cuda_world *w, const cuda_stage *s) {
            s->matrix.format != CUDA_F32 && c->layout.wide[0].bytes > 0;
 }
 
-/* Stage i is a product that leaves act(gate) * up as the image that the next one multiplies, where
- * its result would be. */
+/* Attention of stage i is made by tiles, for a product whose f16 inputs need no scale, since the
+ * values that they are means of are f16, or whose inputs are bf16. */
+static bool leaves_attention(const cuda_world *w, const cuda_stage *s, const cuda_stage *next) {
+    const bool is_f16 = w->kv_type == CUDA_KV_F16 && w->pin_type == CUDA_KV_F16;
+    return s->kind == NN_ATTEND && w->look.tile_rows && !w->alone && next->prologue == CUDA_PLAIN &&
+           !next->folded && (next->matrix.format == CUDA_BF16 || is_f16);
+}
+
+static bool leaves_gate(const cuda *c, const cuda_world *w, const cuda_stage *s,
+                        const cuda_stage *next) {
+    return is_wide(c, w, s) && s->folded && s->matrix.gated && next->folded &&
+           s->matrix.format == CUDA_BF16 && next->matrix.format == CUDA_BF16;
+}
+
+/* Stage i leaves its result, attention or act(gate) * up, as the image that the next one
+ * multiplies, where it would be. */
 static bool leaves_image(const cuda *c, const cuda_world *w, int i) {
+    if (i < 0 || i + 1 >= c->layout.n_stages || !w->folds) return false;
     const cuda_stage *s = &c->layout.stages[i], *next = s + 1;
-    return i >= 0 && i + 1 < c->layout.n_stages && w->folds && s->folded && s->matrix.gated &&
-           next->folded && next->in.at == s->out.at && is_wide(c, w, s) && is_wide(c, w, next) &&
-           s->matrix.format == CUDA_BF16 && next->matrix.format == CUDA_BF16 &&
-           next->matrix.cols % CUDA_WIDE_SPAN(CUDA_BF16) == 0;
+    return is_wide(c, w, next) && next->in.at == s->out.at &&
+           next->matrix.cols % CUDA_WIDE_SPAN(next->matrix.format) == 0 &&
+           (leaves_attention(w, s, next) || leaves_gate(c, w, s, next));
 }
 
 /* A product of many tokens: its inputs, then the product. */
@@ -225,6 +239,8 @@ static weir_status attend(cuda *c, cuda_world *w, int i, weir_error *err) {
                            look->part_bytes, arguments, err);
     }
     assert(look->tiles > 0 && look->tile_bytes > 0);
+    w->wide = c->layout.wide[choose_width(&c->layout, w->n)];
+    w->image_out = leaves_image(c, w, i) ? c->layout.stages[i].out.at : 0;
     return cuda_launch(c, c->attend_tiles, blocks, c->layout.wide_threads, look->tile_bytes,
                        arguments, err);
 }

@@ -438,6 +438,35 @@ DEVICE void look_at_tiles(const cuda_world *w, const line_set *set, const slot_q
     slot_done(q, &t->values);
 }
 
+/* The product that reads this attention. */
+DEVICE bool next_is_bf16(const cuda_world *w) {
+    return FORMAT_OF(&stage_at(w, w->first + 1)->matrix) == CUDA_BF16;
+}
+
+/* A line as its part of the next product's input, as prepare.cuh draws it, scale 1; the lanes of
+ * a warp.  Two lanes swap words until each has 8 bytes of one part. */
+DEVICE void put_line_image(const cuda_world *w, line_place place, bool is_in, const float *sum,
+                           float share) {
+    const int hd = WEIR_HEAD_DIM(w), tokens = w->wide.tokens, t = place.r % tokens;
+    const bool is_high = LANE & 2, is_bf16 = next_is_bf16(w);
+    char *tile =
+        (char *)w->image_out + (u64)(place.r / tokens) * (u64)(w->n_heads * hd) * (u64)(tokens * 2);
+    UNROLL for (int j = 0; j < tile_dim(w) / 8; j += 2) {
+        if (8 * j >= hd) continue;
+        u32 words[2];
+        UNROLL for (int i = 0; i < 2; i++) {
+            const float a = sum[4 * (j + i)] * share, b = sum[4 * (j + i) + 1] * share;
+            words[i] = is_bf16 ? bf16_of_floats(a, b) : f16_of_floats(a, b);
+        }
+        const u32 other = bits_of_float(shuffle_xor(float_of_bits(words[is_high ? 0 : 1]), 2));
+        const u32 pair[2] = {is_high ? other : words[0], is_high ? words[1] : other};
+        const int k16 = (place.head * hd + 8 * j) / 16, part = k16 % 4 * 2 + LANE % 2;
+        char *row = tile + (u64)(k16 / 4 * tokens + t) * 128;
+        if (is_in) store_8(row + (part ^ t % 8) * 16 + is_high * 8, pair);
+    }
+    if (is_in && place.head == 0 && LANE % 4 == 0) ((float *)w->scales)[place.r] = 1;
+}
+
 DEVICE void put_lines(const cuda_world *w, const cuda_stage *s, const line_set *set, int line,
                       lines *l, const float *sum) {
     const int hd = WEIR_HEAD_DIM(w);
@@ -445,10 +474,14 @@ DEVICE void put_lines(const cuda_world *w, const cuda_stage *s, const line_set *
         l->total[half] += shuffle_xor(l->total[half], 1);
         l->total[half] += shuffle_xor(l->total[half], 2);
         const int i = line + LANE / 4 + 8 * half;
-        if (i >= set->n) continue;
-        const line_place place = line_at(w, set, i);
-        char *y = (char *)(row_of(&s->out, place.r) + place.head * hd + LANE % 4 * 2);
+        const line_place place = line_at(w, set, i < set->n ? i : 0);
         const float share = 1 / l->total[half];
+        if (w->image_out) {
+            put_line_image(w, place, i < set->n, sum + 2 * half, share);
+            continue;
+        }
+        if (i >= set->n) continue;
+        char *y = (char *)(row_of(&s->out, place.r) + place.head * hd + LANE % 4 * 2);
         UNROLL for (int j = 0; j < tile_dim(w) / 8; j++) {
             if (8 * j >= hd) continue;
             const u32 two[2] = {bits_of_float(sum[4 * j + 2 * half] * share),
@@ -472,22 +505,33 @@ DEVICE void attend_lines(const cuda_world *w, const cuda_stage *s, const line_se
     put_lines(w, s, set, t->line, &l, sum);
 }
 
-DEVICE line_set lines_of_tile(const cuda_world *w, int unit) {
-    const cuda_row *tile = (const cuda_row *)w->rows + unit % w->look.tiles;
-    line_set out;
+/* Of the tiles of all K/V heads this block's turn-th; no rows where it has none.  The last rows of
+ * a prompt see most: theirs come first, and blocks are dealt to there and back. */
+DEVICE line_set lines_of_turn(const cuda_world *w, int turn) {
+    const int i = turn * N_BLOCKS + (turn % 2 ? N_BLOCKS - 1 - BLOCK : BLOCK);
+    const int unit = w->look.tiles * w->n_kv_heads - 1 - i;
+    line_set out = {0, 0, 0, 0};
+    if (unit < 0) return out;
+    const cuda_row *tile = (const cuda_row *)w->rows + unit / w->n_kv_heads;
     out.first = tile->tile_first;
     out.rows = tile->tile_rows;
-    out.kv_head = unit / w->look.tiles;
+    out.kv_head = unit % w->n_kv_heads;
     out.n = out.rows * (w->n_heads / w->n_kv_heads);
     return out;
 }
 
+DEVICE int turns_of_tiles(const cuda_world *w) {
+    return (w->look.tiles * w->n_kv_heads + N_BLOCKS - 1) / N_BLOCKS;
+}
+
 DEVICE void copy_all_tiles(const cuda_world *w, const cuda_stage *s, const slot_queue *q) {
     slot_place place = {0, 0};
-    for (int unit = BLOCK; unit < w->look.tiles * w->n_kv_heads; unit += N_BLOCKS) {
-        const line_set set = lines_of_tile(w, unit);
+    for (int turn = 0; turn < turns_of_tiles(w); turn++) {
+        const line_set set = lines_of_turn(w, turn);
         /* a loop, so that the code is there once */
-        for (int part = 0; part < 2; part++) copy_run(w, s, &set, !part, q, &place);
+        for (int part = 0; part < 2 && set.rows > 0; part++) {
+            copy_run(w, s, &set, !part, q, &place);
+        }
     }
 }
 
@@ -517,8 +561,8 @@ DEVICE void attend_all_tiles(const cuda_world *w, const cuda_stage *s) {
     t.line = WARP * CUDA_LINES;
     t.queries = shared_bytes + WARP / 4 * group + WARP % 4 * CUDA_LINES * 128;
     t.apart = groups * group;
-    for (int unit = BLOCK; unit < w->look.tiles * w->n_kv_heads; unit += N_BLOCKS) {
-        const line_set set = lines_of_tile(w, unit);
-        attend_lines(w, s, &set, &q, &t);
+    for (int turn = 0; turn < turns_of_tiles(w); turn++) {
+        const line_set set = lines_of_turn(w, turn);
+        if (set.rows > 0) attend_lines(w, s, &set, &q, &t);
     }
 }

@@ -19,6 +19,17 @@
 
 enum { LOOK_FOR_MEAN, LOOK_FOR_SIZE, LOOK_TO_WRITE };
 
+/* Values 4q .. 4q + 3 of a vector of the model, which no kernel writes. */
+DEVICE void load_constants(float v[4], const float *x, int q, int n) {
+    if (4 * q + 4 > n) {
+        load_quad(v, x, q, n);
+        return;
+    }
+    u32 bits[4];
+    load_16(bits, x + 4 * q);
+    UNROLL for (int i = 0; i < 4; i++) v[i] = float_of_bits(bits[i]);
+}
+
 /* Quads first + i * N_THREADS of row r, before its norm. */
 DEVICE void load_values(float v[QUADS][4], const cuda_stage *s, int r, int first, bool is_folded) {
     const bool is_gate = s->prologue == CUDA_GATE && !is_folded;
@@ -60,8 +71,8 @@ DEVICE void put_quad(const cuda_world *w, const cuda_stage *s, const float v[4],
     float y[4], factor[4], more[4] = {0, 0, 0, 0};
     UNROLL for (int j = 0; j < 4; j++) y[j] = v[j];
     if (s->prologue == CUDA_NORM) {
-        load_quad(factor, (const float *)s->norm.weight, q, s->matrix.cols);
-        if (s->norm.bias) load_quad(more, (const float *)s->norm.bias, q, s->matrix.cols);
+        load_constants(factor, (const float *)s->norm.weight, q, s->matrix.cols);
+        if (s->norm.bias) load_constants(more, (const float *)s->norm.bias, q, s->matrix.cols);
         UNROLL for (int j = 0; j < 4; j++) {
             y[j] = (y[j] - norm.mean) * norm.scale * factor[j] + more[j];
         }

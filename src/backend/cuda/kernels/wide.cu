@@ -25,7 +25,7 @@
 
 #include "few.cuh"
 
-KERNEL prepare(PARAM cuda_world world) {
+KERNEL_SPREAD prepare(PARAM cuda_world world) {
     prepare_wide(&world);
 }
 
