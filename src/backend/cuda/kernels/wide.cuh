@@ -301,14 +301,14 @@ DEVICE void put_image(const cuda_world *w, const cuda_stage *s, const float *all
     const bool is_odd = LANE / 4 % 2, is_high = LANE / 16;
     char *stage = (char *)w->image_out +
                   ((u64)first * (u64)depth + (u64)(feature / 64) * (u64)(tokens * 64)) * 2;
-    const int part = feature % 64 / 16 * 2 + LANE / 8 % 2;
+    const int part = feature % 64 / 16 * 2 + LANE / 8 % 2, act = s->act;
     if (tile >= s->matrix.n_tiles) return;
     UNROLL for (int j = 0; j < tokens / 8; j += 2) {
         u32 words[2];
         UNROLL for (int i = 0; i < 2; i++) { /* two features of one token */
             const float *x = all + 4 * (j + i);
-            const float a = act_of(s->act, x[0] + bias[0]) * (x[2] + bias[1]);
-            const float b = act_of(s->act, x[1] + bias[0]) * (x[3] + bias[1]);
+            const float a = act_of(act, x[0] + bias[0]) * (x[2] + bias[1]);
+            const float b = act_of(act, x[1] + bias[0]) * (x[3] + bias[1]);
             const float other = shuffle_xor(is_odd ? a : b, 4);
             words[i] = is_odd ? bf16_of_floats(other, b) : bf16_of_floats(a, other);
         }
@@ -319,18 +319,40 @@ DEVICE void put_image(const cuda_world *w, const cuda_stage *s, const float *all
     }
 }
 
+/* Two rows of a tensor's features for this lane's tokens of a tile, whose first is `first`: a value
+ * is at [8 * (group of tokens) + 0 or 1] of `stride` floats. */
+typedef struct lane_rows {
+    float *at[2];
+    u64 stride;
+} lane_rows;
+
+DEVICE lane_rows lane_rows_of(const cuda_tensor *t, int first, const int row[2]) {
+    lane_rows out;
+    float *const from = row_of(t, first + LANE % 4 * 2);
+    out.stride = (u64)t->stride;
+    UNROLL for (int i = 0; i < 2; i++) out.at[i] = t->at ? from + row[i] : (float *)0;
+    return out;
+}
+
+DEVICE float *lane_value(const lane_rows *r, int i, int group, int second) {
+    return r->at[i] + (u64)(8 * group + second) * r->stride;
+}
+
 /* Bias, residual, the row's scale back, and act(gate) * up where that is meant; what is loaded is
- * loaded many at a time. */
+ * loaded many at a time.  What a stage says is read once: stores might change it, for all that a
+ * compiler knows. */
 DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
                      int first, int tokens) {
     enum { MOST = 8 }; /* groups of 8 tokens at a time */
-    const int left = rows_of(w, &s->out) - first, packed = tile * CUDA_TILE + LANE / 4;
+    const int packed = tile * CUDA_TILE + LANE / 4, rows = s->matrix.rows;
+    const int left = rows_of(w, &s->out) - first - LANE % 4 * 2;
     const int row[2] = {CUDA_ROW_OF(s->matrix.gated, packed),
                         CUDA_ROW_OF(s->matrix.gated, packed + 8)};
     const bool is_folded = s->folded && s->matrix.gated && w->folds;
     const bool is_scaled = FORMAT_OF(&s->matrix) != CUDA_BF16;
     const int most = is_scaled ? MOST / 2 : MOST, n = tokens / 8 < most ? tokens / 8 : most;
-    const bool is_in[2] = {packed < s->matrix.rows, packed + 8 < s->matrix.rows};
+    const int act = s->act;
+    const bool is_in[2] = {packed < rows, packed + 8 < rows};
     float bias[2] = {0, 0};
     UNROLL for (int i = 0; i < 2; i++) {
         if (s->matrix.bias && is_in[i]) bias[i] = ((const float *)s->matrix.bias)[row[i]];
@@ -339,26 +361,26 @@ DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all,
         put_image(w, s, all, tile, first, tokens, bias);
         return;
     }
+    const lane_rows more = lane_rows_of(&s->residual, first, row);
+    const lane_rows out = lane_rows_of(&s->out, first, row);
+    const float *scales = (const float *)w->scales + first + LANE % 4 * 2;
     UNROLL for (int j = 0; j < tokens / 8; j += most) {
         float residual[4 * MOST], scale[2 * MOST], gate[2];
         UNROLL for (int i = 0; i < 4 * n; i++) {
-            const int t = (j + i / 4) * 8 + LANE % 4 * 2 + i % 2, r = i % 4 / 2;
+            const int group = j + i / 4, t = group * 8 + i % 2, r = i % 4 / 2;
             residual[i] = 0;
             if (r == 0) scale[i / 4 * 2 + i % 2] = 1;
             if (t >= left) continue;
-            if (r == 0 && is_scaled) {
-                scale[i / 4 * 2 + i % 2] = load_float((const float *)w->scales + first + t);
-            }
-            if (s->residual.at && is_in[r]) {
-                residual[i] = load_float(row_of(&s->residual, first + t) + row[r]);
-            }
+            if (r == 0 && is_scaled) scale[i / 4 * 2 + i % 2] = load_float(scales + t);
+            if (more.at[0] && is_in[r])
+                residual[i] = load_float(lane_value(&more, r, group, i % 2));
         }
         UNROLL for (int i = 0; i < 4 * n; i++) {
-            const int t = (j + i / 4) * 8 + LANE % 4 * 2 + i % 2, r = i % 4 / 2;
+            const int group = j + i / 4, t = group * 8 + i % 2, r = i % 4 / 2;
             const float x = all[4 * j + i] * scale[i / 4 * 2 + i % 2] + bias[r] + residual[i];
-            if (is_folded && r == 0) gate[i % 2] = act_of(s->act, x);
+            if (is_folded && r == 0) gate[i % 2] = act_of(act, x);
             if (t >= left || !is_in[r] || (is_folded && r == 0)) continue;
-            row_of(&s->out, first + t)[row[is_folded ? 0 : r]] = is_folded ? gate[i % 2] * x : x;
+            *lane_value(&out, is_folded ? 0 : r, group, i % 2) = is_folded ? gate[i % 2] * x : x;
         }
     }
 }
