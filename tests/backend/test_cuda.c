@@ -272,6 +272,7 @@ static void attention_becomes_the_next_image(void **state) {
         rig g = rig_open(&s, stores[i / 2], "cuda", "ref");
         feed(&g, 1, 0, 45);
         feed(&g, 2, 45, 70);
+        feed(&g, MOST_SLOTS, 70, 71);
         printf("image of attention, %d in store %d   %.2g\n", (int)s.type, (int)stores[i / 2],
                g.worst);
         assert_true(g.worst <= CLOSE_MANY_BF16);

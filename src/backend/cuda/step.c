@@ -182,11 +182,11 @@ static bool is_wide(const cuda *c, const cuda_world *w, const cuda_stage *s) {
            s->matrix.format != CUDA_F32 && c->layout.wide[0].bytes > 0;
 }
 
-/* Attention of stage i is made by tiles, for a product whose f16 inputs need no scale, since the
- * values that they are means of are f16, or whose inputs are bf16. */
+/* Attention is that of many rows, for a product whose f16 inputs need no scale, since the values
+ * that they are means of are f16, or whose inputs are bf16. */
 static bool leaves_attention(const cuda_world *w, const cuda_stage *s, const cuda_stage *next) {
     const bool is_f16 = w->kv_type == CUDA_KV_F16 && w->pin_type == CUDA_KV_F16;
-    return s->kind == NN_ATTEND && w->look.tile_rows && !w->alone && next->prologue == CUDA_PLAIN &&
+    return s->kind == NN_ATTEND && w->look.tile_rows && next->prologue == CUDA_PLAIN &&
            !next->folded && (next->matrix.format == CUDA_BF16 || is_f16);
 }
 
@@ -231,6 +231,9 @@ static weir_status attend(cuda *c, cuda_world *w, int i, weir_error *err) {
     const int blocks = MIN_OF(look->tiles * w->n_kv_heads, c->device.n_blocks);
     void *arguments[] = {w};
     assert(c->layout.stages[i].kind == NN_ATTEND && w->n > CUDA_TOKENS);
+    w->wide = c->layout.wide[choose_width(&c->layout, w->n)];
+    w->image_out = leaves_image(c, w, i) ? c->layout.stages[i].out.at : 0;
+    assert(!w->image_out || w->wide.tokens > 0);
     w->first = i;
     w->last = i + 1;
     if (w->alone) {
@@ -239,8 +242,6 @@ static weir_status attend(cuda *c, cuda_world *w, int i, weir_error *err) {
                            look->part_bytes, arguments, err);
     }
     assert(look->tiles > 0 && look->tile_bytes > 0);
-    w->wide = c->layout.wide[choose_width(&c->layout, w->n)];
-    w->image_out = leaves_image(c, w, i) ? c->layout.stages[i].out.at : 0;
     return cuda_launch(c, c->attend_tiles, blocks, c->layout.wide_threads, look->tile_bytes,
                        arguments, err);
 }

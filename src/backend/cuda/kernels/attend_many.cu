@@ -11,6 +11,7 @@
 
 #include "weights.cuh"
 
+#include "image.cuh"
 #include "input.cuh"
 #include "store.cuh"
 

@@ -494,6 +494,23 @@ DEVICE void put_sums(const cuda_world *w, const line_set *set, lines *l, float *
     }
 }
 
+/* The product that reads this attention. */
+DEVICE bool next_is_bf16(const cuda_world *w) {
+    return FORMAT_OF(&stage_at(w, w->first + 1)->matrix) == CUDA_BF16;
+}
+
+/* Feature d of a line, to the row's result or to the input of the next product, scale 1. */
+DEVICE void put_result(const cuda_world *w, const cuda_stage *s, line_place place, int d, float x) {
+    const int hd = WEIR_HEAD_DIM(w), k = place.head * hd + d;
+    if (!w->image_out) {
+        row_of(&s->out, place.r)[k] = x;
+        return;
+    }
+    put_image_value(w, w->n_heads * hd, place.r, k,
+                    next_is_bf16(w) ? bf16_of_float(x) : f16_of_float(x));
+    if (k == 0) ((float *)w->scales)[place.r] = 1;
+}
+
 /* Merges n tables [set->n][hd + 2] that lie `step` apart, the first at `first`, in their order: to
  * such a table, or when it is the result to the rows. */
 DEVICE void merge_sums(const cuda_world *w, const cuda_stage *s, const line_set *set,
@@ -516,8 +533,7 @@ DEVICE void merge_sums(const cuda_world *w, const cuda_stage *s, const line_set 
             to[line + d] = sum;
             if (d == 0) to[line + hd] = most, to[line + hd + 1] = total;
         } else {
-            const line_place place = line_at(w, set, i / hd);
-            row_of(&s->out, place.r)[place.head * hd + d] = sum / total;
+            put_result(w, s, line_at(w, set, i / hd), d, sum / total);
         }
     }
 }

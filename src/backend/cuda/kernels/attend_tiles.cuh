@@ -438,19 +438,12 @@ DEVICE void look_at_tiles(const cuda_world *w, const line_set *set, const slot_q
     slot_done(q, &t->values);
 }
 
-/* The product that reads this attention. */
-DEVICE bool next_is_bf16(const cuda_world *w) {
-    return FORMAT_OF(&stage_at(w, w->first + 1)->matrix) == CUDA_BF16;
-}
-
-/* A line as its part of the next product's input, as prepare.cuh draws it, scale 1; the lanes of
+/* A line as its part of the next product's input, as image.cuh draws it, scale 1; the lanes of
  * a warp.  Two lanes swap words until each has 8 bytes of one part. */
 DEVICE void put_line_image(const cuda_world *w, line_place place, bool is_in, const float *sum,
                            float share) {
-    const int hd = WEIR_HEAD_DIM(w), tokens = w->wide.tokens, t = place.r % tokens;
+    const int hd = WEIR_HEAD_DIM(w), depth = w->n_heads * hd;
     const bool is_high = LANE & 2, is_bf16 = next_is_bf16(w);
-    char *tile =
-        (char *)w->image_out + (u64)(place.r / tokens) * (u64)(w->n_heads * hd) * (u64)(tokens * 2);
     UNROLL for (int j = 0; j < tile_dim(w) / 8; j += 2) {
         if (8 * j >= hd) continue;
         u32 words[2];
@@ -460,9 +453,9 @@ DEVICE void put_line_image(const cuda_world *w, line_place place, bool is_in, co
         }
         const u32 other = bits_of_float(shuffle_xor(float_of_bits(words[is_high ? 0 : 1]), 2));
         const u32 pair[2] = {is_high ? other : words[0], is_high ? words[1] : other};
-        const int k16 = (place.head * hd + 8 * j) / 16, part = k16 % 4 * 2 + LANE % 2;
-        char *row = tile + (u64)(k16 / 4 * tokens + t) * 128;
-        if (is_in) store_8(row + (part ^ t % 8) * 16 + is_high * 8, pair);
+        char *part =
+            image_part(w, w->image_out, depth, place.r, (place.head * hd + 8 * j) / 16, LANE % 2);
+        if (is_in) store_8(part + is_high * 8, pair);
     }
     if (is_in && place.head == 0 && LANE % 4 == 0) ((float *)w->scales)[place.r] = 1;
 }

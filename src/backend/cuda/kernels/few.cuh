@@ -20,6 +20,7 @@
 enum { FEED_WEIGHTS = 1, FEED_INPUTS = 2 };
 
 typedef struct few_place {
+    cuda_matrix m;         /* what the stage says of it, read once */
     int n_chunks, columns; /* of a tile; tiles beside each other */
     int total, chunk, end; /* of all tiles; this block's */
     int blocks;            /* that have any */
@@ -40,9 +41,10 @@ DEVICE int few_block_of(const few_place *p, int chunk) {
 }
 
 DEVICE few_place few_begin(const cuda_world *w, const cuda_stage *s, int tokens) {
-    const cuda_matrix *m = &s->matrix;
-    const int span = CUDA_WIDE_SPAN(FORMAT_OF(m));
     few_place p;
+    p.m = s->matrix;
+    const cuda_matrix *m = &p.m;
+    const int span = CUDA_WIDE_SPAN(FORMAT_OF(m));
     p.columns = token_tiles(w, s, tokens);
     p.n_chunks = (m->n_blocks * m->block_span + span - 1) / span;
     p.total = (m->n_tiles + N_MULTIPLIERS - 1) / N_MULTIPLIERS * p.columns * p.n_chunks;
@@ -64,9 +66,8 @@ DEVICE char *few_stage(const cuda_world *w, const few_place *p) {
 }
 
 /* Starts copies of the next n chunks; a warp without rows in a tile gets the last ones. */
-DEVICE void few_feed(const cuda_world *w, const cuda_stage *s, few_place *p, int tokens, int what,
-                     int n) {
-    const cuda_matrix *m = &s->matrix;
+DEVICE void few_feed(const cuda_world *w, few_place *p, int tokens, int what, int n) {
+    const cuda_matrix *m = &p->m;
     const int span = CUDA_WIDE_SPAN(FORMAT_OF(m)), each = span / m->block_span;
     const int bytes = tokens * 2 * span, slot = each * m->block_bytes;
     u64 *full = (u64 *)(shared_bytes + w->wide.gates), *empty = full + w->wide.n_stages;
@@ -91,9 +92,8 @@ DEVICE void few_feed(const cuda_world *w, const cuda_stage *s, few_place *p, int
 }
 
 /* Chunks of a tile, the next n. */
-DEVICE void few_multiply(const cuda_world *w, const cuda_stage *s, few_place *p, float *all,
-                         int tokens, int n) {
-    const cuda_matrix *m = &s->matrix;
+DEVICE void few_multiply(const cuda_world *w, few_place *p, float *all, int tokens, int n) {
+    const cuda_matrix *m = &p->m;
     const int format = FORMAT_OF(m), span = CUDA_WIDE_SPAN(format), each = span / m->block_span;
     u64 *full = (u64 *)(shared_bytes + w->wide.gates), *empty = full + w->wide.n_stages;
     for (; n > 0; n--, few_step(w, p)) {
@@ -120,12 +120,12 @@ DEVICE void few_multiply(const cuda_world *w, const cuda_stage *s, few_place *p,
     wide_settle(all, tokens);
 }
 
-DEVICE void few_copy(const cuda_world *w, const cuda_stage *s, few_place p, int tokens) {
+DEVICE void few_copy(const cuda_world *w, few_place p, int tokens) {
     few_place inputs = p;
-    few_feed(w, s, &p, tokens, FEED_WEIGHTS, w->wide.n_stages);
+    few_feed(w, &p, tokens, FEED_WEIGHTS, w->wide.n_stages);
     launch_wait();
-    few_feed(w, s, &inputs, tokens, FEED_INPUTS, w->wide.n_stages);
-    few_feed(w, s, &inputs, tokens, FEED_WEIGHTS | FEED_INPUTS, p.end);
+    few_feed(w, &inputs, tokens, FEED_INPUTS, w->wide.n_stages);
+    few_feed(w, &inputs, tokens, FEED_WEIGHTS | FEED_INPUTS, p.end);
 }
 
 DEVICE void multiply_few(const cuda_world *w, int tokens) {
@@ -138,7 +138,7 @@ DEVICE void multiply_few(const cuda_world *w, int tokens) {
     }
     block_sync();
     launch_next();
-    if (WARP == N_MULTIPLIERS) few_copy(w, s, p, tokens);
+    if (WARP == N_MULTIPLIERS) few_copy(w, p, tokens);
     if (WARP >= N_MULTIPLIERS) return;
     launch_wait();
     float all[32];
@@ -146,7 +146,7 @@ DEVICE void multiply_few(const cuda_world *w, int tokens) {
         const int tile = p.chunk / p.n_chunks, from = tile * p.n_chunks;
         const int end = from + p.n_chunks < p.end ? from + p.n_chunks : p.end, n = end - p.chunk;
         UNROLL for (int i = 0; i < tokens / 2; i++) all[i] = 0;
-        few_multiply(w, s, &p, all, tokens, n);
+        few_multiply(w, &p, all, tokens, n);
         if (n < p.n_chunks && !sum_parts(w, all, tokens, few_block_of(&p, from),
                                          few_block_of(&p, from + p.n_chunks - 1))) {
             continue;

@@ -2,8 +2,7 @@
  *
  *   v = x | norm(x) | act(g) * u | act(x)     [tokens, cols] f32, zeros up to depth
  *
- *   image [tiles of tokens][depth / 64][tokens][128 bytes]    parts of 16 bytes swizzled, k of each
- *                                                             16 in the order of weights.cuh
+ *   image as image.cuh draws it
  *
  * F16: v times the row's power of two (input.cuh); BF16: v.
  *
@@ -66,7 +65,7 @@ DEVICE float look_at(const cuda_stage *s, int pass, float v[QUADS][4], int first
  * swap halves, so that each stores the 8 bytes of one part. */
 DEVICE void put_quad(const cuda_world *w, const cuda_stage *s, const float v[4], int r, int q,
                      int depth, row_norm norm, float scale) {
-    const int tokens = w->wide.tokens, t = r % tokens, k16 = q / 4, half = q % 2;
+    const int k16 = q / 4, half = q % 2;
     const bool is_bf16 = FORMAT_OF(&s->matrix) == CUDA_BF16;
     float y[4], factor[4], more[4] = {0, 0, 0, 0};
     UNROLL for (int j = 0; j < 4; j++) y[j] = v[j];
@@ -84,9 +83,7 @@ DEVICE void put_quad(const cuda_world *w, const cuda_stage *s, const float v[4],
     }
     const u32 other = bits_of_float(shuffle_xor(float_of_bits(words[half ? 0 : 1]), 1));
     const u32 pair[2] = {half ? other : words[0], half ? words[1] : other};
-    char *row = (char *)w->image + ((u64)(r / tokens) * (u64)depth * (u64)tokens * 2) +
-                ((u64)(k16 / 4) * (u64)tokens + (u64)t) * 128;
-    store_8(row + ((k16 % 4 * 2 + half) ^ (t % 8)) * 16 + q % 4 / 2 * 8, pair);
+    store_8(image_part(w, w->image, depth, r, k16, half) + q % 4 / 2 * 8, pair);
 }
 
 /* scratch [warps] */

@@ -10,6 +10,7 @@
 
 #include "weights.cuh"
 
+#include "image.cuh"
 #include "input.cuh"
 #include "store.cuh"
 

@@ -396,8 +396,8 @@ DEVICE float *part_of(const cuda_world *w, int block, int first, int tokens) {
 /* Leaves this warp's part of a tile that blocks first .. last make; true for the one that comes
  * last, which then has the whole sum. */
 DEVICE bool sum_parts(const cuda_world *w, float *all, int tokens, int first, int last) {
-    enum { MOST = 64 }; /* values on their way, of several blocks where tiles are small */
-    const int n = tokens / 2 < MOST ? tokens / 2 : MOST, together = MOST / n;
+    enum { MOST = 96 }; /* values on their way, of several blocks where tiles are small */
+    const int n = tokens < 128 ? tokens / 2 : 64, together = MOST / n;
     float *mine = part_of(w, BLOCK, first, tokens);
     UNROLL for (int i = 0; i < tokens / 2; i += 4) {
         u32 bits[4];

@@ -1,0 +1,26 @@
+/* image.cuh - where the inputs of a product of many tokens lie, as wide.cuh multiplies them.
+ *
+ *   image [tiles of tokens][depth / 64][tokens][128 bytes]    parts of 16 bytes swizzled, k of each
+ *                                                             16 in the order of weights.cuh:
+ *                                                             0 1 4 5 8 9 12 13 | 2 3 6 7 10 ...
+ *
+ * Whoever makes an input leaves it so: prepare.cuh, the product before (wide.cuh), attention.
+ *
+ * SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The half-th part of k [16 k16, 16 k16 + 16) of row r. */
+DEVICE char *image_part(const cuda_world *w, cuda_address image, int depth, int r, int k16,
+                        int half) {
+    const int tokens = w->wide.tokens, t = r % tokens;
+    char *tile = (char *)image + (u64)(r / tokens) * (u64)depth * (u64)(tokens * 2);
+    char *row = tile + (u64)(k16 / 4 * tokens + t) * 128;
+    return row + ((k16 % 4 * 2 + half) ^ (t % 8)) * 16;
+}
+
+/* Feature k of row r alone. */
+DEVICE void put_image_value(const cuda_world *w, int depth, int r, int k, u32 bits) {
+    const int pair = k % 16 / 2;
+    char *part = image_part(w, w->image_out, depth, r, k / 16, pair % 2);
+    *(u16 *)(part + pair / 2 * 4 + k % 2 * 2) = (u16)bits;
+}
