@@ -30,12 +30,12 @@ typedef struct few_place {
 
 DEVICE int few_cut(const few_place *p, int block) {
     if (block > p->blocks) block = p->blocks;
-    return (int)((long long)p->total * block / p->blocks);
+    return (int)((u32)p->total * (u32)block / (u32)p->blocks); /* < 2^22 chunks of any model */
 }
 
 /* The block that has a chunk. */
 DEVICE int few_block_of(const few_place *p, int chunk) {
-    int block = (int)((long long)chunk * p->blocks / p->total);
+    int block = (int)((u32)chunk * (u32)p->blocks / (u32)p->total);
     while (few_cut(p, block + 1) <= chunk) block++;
     return block;
 }

@@ -12,10 +12,10 @@
 /* The half-th part of k [16 k16, 16 k16 + 16) of row r. */
 DEVICE char *image_part(const cuda_world *w, cuda_address image, int depth, int r, int k16,
                         int half) {
-    const int tokens = w->wide.tokens, t = r % tokens;
-    char *tile = (char *)image + (u64)(r / tokens) * (u64)depth * (u64)(tokens * 2);
+    const int tokens = w->wide.tokens, t = r & (tokens - 1); /* a power of two */
+    char *tile = (char *)image + (u64)(r - t) * (u64)(2 * depth);
     char *row = tile + (u64)(k16 / 4 * tokens + t) * 128;
-    return row + ((k16 % 4 * 2 + half) ^ (t % 8)) * 16;
+    return row + ((k16 % 4 * 2 + half) ^ (t & 7)) * 16;
 }
 
 /* Feature k of row r alone. */
