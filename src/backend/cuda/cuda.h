@@ -33,6 +33,7 @@ enum {
 typedef struct cuda_graph { /* the launches of steps of one shape; graph.c */
     cuda_world world;       /* their argument, but for what each of them sets itself */
     cuda_handle launches;   /* NULL: not recorded */
+    bool failed;            /* cannot be recorded */
     uint64_t used;          /* when last; 0: never */
 } cuda_graph;
 

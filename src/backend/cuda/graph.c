@@ -3,6 +3,7 @@
  *     world of a step --not seen--> launch
  *                     --seen------> record the launches, replay
  *                     --recorded--> replay
+ *                     --failed----> launch: a driver without memory for a graph stops nobody
  *
  * What differs between steps of a shape lies in device memory, in the block that upload_step
  * copies, so kernels get the same argument, and the world before the first launch is the key.  A
@@ -39,17 +40,20 @@ static cuda_graph *find(cuda *c, const cuda_world *w) {
     return oldest;
 }
 
-/* Nothing runs while a stream records, and it records until it is told to stop. */
-static weir_status record(cuda *c, cuda_graph *g, const batch *b, cuda_world *w, weir_error *err) {
+/* Nothing runs while a stream records, and it records until it is told to stop.  Where anything
+ * fails the shape has no launches, and is launched from then on. */
+static void record(cuda *c, cuda_graph *g, const batch *b, cuda_world *w) {
     cuda_device *d = &c->device;
     cuda_handle recorded = NULL;
-    WEIR_TRY(CUDA_CALL(d, record_begin, err, d->stream, THREAD_LOCAL));
-    weir_status status = cuda_run_stages(c, b, w, err);
+    g->failed = true;
+    if (d->driver->record_begin(d->stream, THREAD_LOCAL) != 0) return;
+    const weir_status status = cuda_run_stages(c, b, w, NULL);
     const int ended = d->driver->record_end(d->stream, &recorded);
-    if (status == WEIR_OK) status = cuda_check(d, ended, "record_end", err);
-    if (status == WEIR_OK) status = CUDA_CALL(d, graph_open, err, &g->launches, recorded, 0);
+    if (status == WEIR_OK && ended == 0) {
+        g->failed = d->driver->graph_open(&g->launches, recorded, 0) != 0;
+    }
+    if (g->failed) g->launches = NULL;
     if (recorded) d->driver->recording_close(recorded);
-    return status;
 }
 
 weir_status cuda_replay(cuda *c, const batch *b, cuda_world *w, weir_error *err) {
@@ -60,6 +64,10 @@ weir_status cuda_replay(cuda *c, const batch *b, cuda_world *w, weir_error *err)
         memcpy(&g->world, w, sizeof *w); /* with what lies between its members */
         return cuda_run_stages(c, b, w, err);
     }
-    if (!g->launches) WEIR_TRY(record(c, g, b, w, err));
+    if (!g->launches && !g->failed) {
+        record(c, g, b, w);
+        memcpy(w, &g->world, sizeof *w); /* launches set some of it */
+    }
+    if (g->failed) return cuda_run_stages(c, b, w, err);
     return CUDA_CALL(&c->device, graph_launch, err, g->launches, c->device.stream);
 }
