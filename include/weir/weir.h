@@ -223,9 +223,9 @@ WEIR_API const weir_tokenizer *weir_engine_tokenizer(const weir_engine *engine);
  * `file`, which weir_engine_options.engine_file takes on a machine that has the driver and nothing
  * else.  targets: a list like "sm_80,sm_90a"; NULL: the GPU of this machine.  Wants NVRTC, and no
  * GPU when there are targets.  Of the options the types of weights and of keys and values matter:
- * one file serves any window, chunk and number of sessions.  progress is asked before each target
- * and after the last.  `file` is written whole or not at all, and never over what is no engine
- * file. */
+ * one file serves any window, chunk and number of sessions.  progress is asked before each target,
+ * while it is compiled where NVRTC allows that, and after the last.  `file` is written whole or not
+ * at all, and never over what is no engine file. */
 WEIR_API WEIR_MUST_CHECK weir_status weir_engine_build(const char *file, const char *path,
                                                        const char *targets,
                                                        const weir_engine_options *options,

@@ -356,7 +356,7 @@ static void kernels_are_compiled_once_and_a_damaged_file_is_made_again(void **st
     for (int i = 0; i < 4; i++) {
         cuda_image image;
         const int before = fake.calls("nvrtcCompileProgram");
-        assert_int_equal(cuda_compile(&image, i == 3 ? &other : &o, folder, NULL), WEIR_OK);
+        assert_int_equal(cuda_compile(&image, i == 3 ? &other : &o, folder, NULL, NULL), WEIR_OK);
         assert_int_equal(image.cached, i == 1);
         assert_int_equal(fake.calls("nvrtcCompileProgram") - before, i != 1);
         assert_memory_equal(image.code.data, "\177ELF", 4);
@@ -366,6 +366,34 @@ static void kernels_are_compiled_once_and_a_damaged_file_is_made_again(void **st
     }
     snprintf(command, sizeof command, "rm -r %s", folder);
     assert_int_equal(system(command), 0);
+}
+
+/* Cancels when it is asked for the `at`-th time. */
+typedef struct canceler {
+    int asked, at;
+} canceler;
+
+static int cancel(void *user, const char *what, uint64_t done, uint64_t total) {
+    canceler *c = user;
+    assert_string_equal(what, "compiling kernels");
+    assert_true(done == 1 && total == 3);
+    return ++c->asked >= c->at;
+}
+
+static void a_compilation_can_be_canceled_while_it_runs(void **state) {
+    (void)state;
+    need_fake();
+    const cuda_options o = {
+        .target = "sm_90a", .formats = 1, .head_dim = 64, .kv_type = 2, .pin_type = 2};
+    for (int at = 1; at <= 12; at++) {
+        canceler c = {0, at};
+        const cuda_watch watch = {cancel, &c, 1, 3};
+        cuda_image image;
+        weir_error err = {0};
+        const weir_status status = cuda_compile(&image, &o, NULL, &watch, &err);
+        assert_int_equal(status, at <= 11 ? WEIR_ERR_CANCELED : WEIR_OK);
+        if (status == WEIR_OK) cuda_image_clear(&image);
+    }
 }
 
 /* ---- rows of the store */
@@ -457,6 +485,7 @@ int main(void) {
         cmocka_unit_test(a_shape_that_comes_again_is_recorded_and_replayed_to_the_bit),
         cmocka_unit_test(what_cannot_be_recorded_is_launched_and_nothing_leaks),
         cmocka_unit_test(kernels_are_compiled_once_and_a_damaged_file_is_made_again),
+        cmocka_unit_test(a_compilation_can_be_canceled_while_it_runs),
         cmocka_unit_test(yardsticks_borrow_memory_and_give_it_back),
         cmocka_unit_test(rows_come_out_as_they_went_in_and_equal_those_of_the_cpu),
     };

@@ -35,7 +35,7 @@ static void compile_for(const char *target, int head_dim, weir_type kv_type) {
                             .head_dim = head_dim,
                             .kv_type = kv_type,
                             .pin_type = kv_is_scaled(kv_type) ? WEIR_F16 : kv_type};
-    if (cuda_compile(&image, &o, NULL, &err) != WEIR_OK) fail_msg("%s", err.message);
+    if (cuda_compile(&image, &o, NULL, NULL, &err) != WEIR_OK) fail_msg("%s", err.message);
     print_message("%s, heads of %d: %zu bytes\n", target, head_dim, image.code.size);
     assert_true(image.code.size > 1000);
     assert_memory_equal(image.code.data, "\177ELF", 4);

@@ -131,7 +131,9 @@ static weir_status compile_one(build *b, int i, weir_error *err) {
     engine_image *image = &b->header.images[i];
     memcpy(image->target, b->targets[i], sizeof image->target);
     image->made_from = cuda_key(&o);
-    return cuda_compile(&b->images[i], &o, NULL, err);
+    const cuda_watch watch = {b->options->progress, b->options->progress_user, (uint64_t)i,
+                              (uint64_t)b->n};
+    return cuda_compile(&b->images[i], &o, NULL, &watch, err);
 }
 
 static weir_status compile_all(build *b, weir_error *err) {

@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <dlfcn.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,6 +40,7 @@ enum { MAX_SOURCES = 32, MAX_PATH = 4096 };
 
 typedef struct nvrtc {
     void *library;
+    int (*watch)(void *program, int (*is_over)(void *, void *), void *user); /* may be NULL */
 #define X(name, symbol, result, arguments) result(*name) arguments;
     NVRTC_FUNCTIONS(X)
 #undef X
@@ -71,6 +73,8 @@ static weir_status nvrtc_open(nvrtc *out, weir_error *err) {
     memcpy(&out->name, &found, sizeof found);
     NVRTC_FUNCTIONS(X)
 #undef X
+    found = dlsym(out->library, "nvrtcSetFlowCallback");
+    memcpy(&out->watch, &found, sizeof found);
     return WEIR_OK;
 }
 
@@ -242,8 +246,27 @@ static weir_status take_code(const nvrtc *n, void *program, cuda_image *out, wei
     return WEIR_OK;
 }
 
+typedef struct flow { /* of a compilation; NVRTC wants the same answer from its first yes on */
+    const cuda_watch *watch;
+    atomic_flag is_asking;
+    atomic_bool is_canceled;
+} flow;
+
+static int is_over(void *user, void *unused) {
+    flow *f = user;
+    (void)unused;
+    const cuda_watch *w = f->watch;
+    if (w && w->progress && !atomic_flag_test_and_set(&f->is_asking)) {
+        if (w->progress(w->user, "compiling kernels", w->done, w->total)) {
+            atomic_store(&f->is_canceled, true);
+        }
+        atomic_flag_clear(&f->is_asking);
+    }
+    return atomic_load(&f->is_canceled);
+}
+
 static weir_status compile(const nvrtc *n, cuda_image *out, const char *source, const char *target,
-                           weir_error *err) {
+                           flow *f, weir_error *err) {
     const char *names[MAX_SOURCES], *texts[MAX_SOURCES];
     int n_sources = 0;
     for (const cuda_source *s = cuda_sources; s->name; s++, n_sources++) {
@@ -259,15 +282,22 @@ static weir_status compile(const nvrtc *n, cuda_image *out, const char *source, 
     char architecture[48];
     snprintf(architecture, sizeof architecture, "--gpu-architecture=%s", target);
     const char *const options[] = {architecture, "--std=c++17"};
+    if (n->watch) n->watch(program, is_over, f);
     result = n->compile(program, 2, options);
-    const weir_status status = result == 0 ? take_code(n, program, out, err)
-                                           : fail_with_log(n, program, result, target, err);
+    weir_status status;
+    if (atomic_load(&f->is_canceled)) {
+        status = weir_fail(err, WEIR_ERR_CANCELED, "canceled while kernels were compiled");
+    } else if (result == 0) {
+        status = take_code(n, program, out, err);
+    } else {
+        status = fail_with_log(n, program, result, target, err);
+    }
     n->destroy(&program);
     return status;
 }
 
 weir_status cuda_compile(cuda_image *out, const cuda_options *o, const char *folder,
-                         weir_error *err) {
+                         const cuda_watch *watch, weir_error *err) {
     *out = (cuda_image){0};
     char source[1024];
     write_source(source, o);
@@ -275,9 +305,11 @@ weir_status cuda_compile(cuda_image *out, const cuda_options *o, const char *fol
     if (folder && read_cache(out, folder, key)) return WEIR_OK;
     buffer_clear(&out->code);
     nvrtc n;
+    flow f = {.watch = watch, .is_asking = ATOMIC_FLAG_INIT};
     WEIR_TRY(nvrtc_open(&n, err));
     (void)n.version(&out->nvrtc[0], &out->nvrtc[1]);
-    const weir_status status = compile(&n, out, source, o->target, err);
+    (void)is_over(&f, NULL);
+    const weir_status status = compile(&n, out, source, o->target, &f, err);
     dlclose(n.library);
     if (status != WEIR_OK) cuda_image_clear(out);
     if (status == WEIR_OK && folder) write_cache(out, folder, key);

@@ -12,6 +12,7 @@
 
 #include "base/arena.h"
 #include "base/status.h"
+#include "weir/weir.h"
 
 typedef struct cuda_source { /* an embedded file, under the name it is included by */
     const char *name, *text;
@@ -53,9 +54,16 @@ uint64_t cuda_sources_key(void);
 /* FNV-1a, goes on from h. */
 uint64_t cuda_hash(uint64_t h, const void *data, size_t size);
 
-/* folder: of the cache; NULL: none.  A cache that cannot be written is not an error. */
+typedef struct cuda_watch { /* who is told that kernels are compiled, and may cancel that */
+    weir_progress progress; /* NULL: nobody; called from any thread, one at a time */
+    void *user;
+    uint64_t done, total; /* images */
+} cuda_watch;
+
+/* folder: of the cache; NULL: none.  A cache that cannot be written is not an error.  watch is
+ * asked before a compilation and, where NVRTC can be canceled (12.8 and later), all the time. */
 weir_status cuda_compile(cuda_image *out, const cuda_options *o, const char *folder,
-                         weir_error *err);
+                         const cuda_watch *watch, weir_error *err);
 void cuda_image_clear(cuda_image *image);
 
 typedef struct cuda_compiler { /* the NVRTC of this machine */

@@ -98,8 +98,9 @@ static weir_status open_module(cuda *c, const backend_options *o, weir_error *er
     cuda_target(target, d->major, d->minor);
     const cuda_options options = cuda_options_of(&c->layout, target);
     cuda_image image;
+    const cuda_watch watch = {o->progress, o->progress_user, 0, 1};
     WEIR_TRY(o->engine_file ? cuda_engine_take(&image, o->engine_file, &options, err)
-                            : cuda_compile(&image, &options, o->cache, err));
+                            : cuda_compile(&image, &options, o->cache, &watch, err));
     weir_error why = {0};
     const weir_status status = CUDA_CALL(d, module_open, &why, &c->module, image.code.data);
     int version = 0;
