@@ -250,6 +250,10 @@ DEVICE u32 bf16_of_floats(float a, float b) {
     return bf16_of_float(a) | bf16_of_float(b) << 16;
 }
 
+DEVICE u32 also_unlike(u32 so_far, u32 a, u32 b) {
+    return so_far | (a ^ b);
+}
+
 DEVICE u32 pick_bytes(u32 a, u32 b, u32 order) {
     const u64 both = (u64)b << 32 | a;
     u32 out = 0;
@@ -466,6 +470,11 @@ DEVICE void copy_two_once(void *to, const void *first, const void *second, int b
     if (LANE == 0) --*gate; /* both are one copy to whoever waits */
     copy_start(to, first, bytes, gate);
     copy_start((char *)to + bytes, second, bytes, gate);
+}
+
+DEVICE void copy_each_once(void *const to[2], const void *const from[2], int bytes,
+                           u64 *const gate[2]) {
+    for (int i = 0; i < 2; i++) copy_start_once(to[i], from[i], bytes, gate[i]);
 }
 
 DEVICE void copies_see_stores(void) {}

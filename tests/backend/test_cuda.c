@@ -280,6 +280,24 @@ static void attention_becomes_the_next_image(void **state) {
     }
 }
 
+/* Tiles enough that a block multiplies two of them at a time, and has more copied as pairs. */
+static void blocks_with_many_tiles_give_the_reference(void **state) {
+    (void)state;
+    static const tensor_type types[] = {TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0};
+    setenv("FAKE_GPU_BLOCKS", "2", 1);
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        made_shape s = LLAMA;
+        s.n_layers = 1, s.type = types[i], s.vocab = 400;
+        s.dim = i == 0 ? 128 : 512; /* a block of k for every warp */
+        rig g = rig_open(&s, WEIR_F16, "cuda", "ref");
+        for (int t = 0; t < 3; t++) feed(&g, 1, t, t + 1);
+        printf("%-8s %.2g\n", tensor_type_name(types[i]), g.worst);
+        assert_true(g.worst <= CLOSE_LEVELS);
+        rig_close(&g);
+    }
+    unsetenv("FAKE_GPU_BLOCKS");
+}
+
 /* On a GPU with more multiprocessors than a product has chunks, as real ones are. */
 static void blocks_without_work_do_no_harm(void **state) {
     (void)state;
@@ -381,6 +399,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(keys_enough_for_whole_tiles_give_the_reference),
         cmocka_unit_test(tiles_of_every_width_give_the_reference),
         cmocka_unit_test(attention_becomes_the_next_image),
+        cmocka_unit_test(blocks_with_many_tiles_give_the_reference),
         cmocka_unit_test(blocks_without_work_do_no_harm),
         cmocka_unit_test(far_along_a_stream_nothing_changes),
     };

@@ -197,6 +197,7 @@ static void make_stages(cuda_layout *l) {
         if (i == 0) s.barrier = 0;
         s.meets = cuda_reads_untagged(l, i, met);
         if (s.meets) met = i;
+        if (s.kind == NN_WANTED) l->stages[l->n_stages - 1].wanted_next = s.in.tagged != 0;
         if (p->ops[i].kind == NN_ATTEND) {
             l->stages[l->n_stages - 1].store_next = 1;
             l->stages[l->n_stages] = s;

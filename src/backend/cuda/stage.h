@@ -128,10 +128,11 @@ typedef struct cuda_stage {
     int prologue, act;
     int layer;
     float scale, bound;
-    int store_next; /* the next stage is CUDA_STORE, which is left out when rows are alone */
-    int feed;       /* the first cuda_feed of this stage or of those behind it */
-    int is_even;    /* a row of `in` is aligned to 16 bytes, and has a multiple of 4 features */
-    int unused[2];
+    int store_next;  /* the next stage is CUDA_STORE, which is left out when rows are alone */
+    int feed;        /* the first cuda_feed of this stage or of those behind it */
+    int is_even;     /* a row of `in` is aligned to 16 bytes, and has a multiple of 4 features */
+    int wanted_next; /* it is NN_WANTED, which a tagged step leaves out: its one row is wanted */
+    int unused;
     int folded; /* act(gate) * up is left where gate is meant to be: product of a gated matrix,
                    and who reads it */
 } cuda_stage;

@@ -141,6 +141,7 @@ static unsigned count_barriers(const cuda_layout *l, const cuda_world *w) {
     unsigned n = 0;
     for (int i = w->first + 1; i < w->last; i++) {
         if (l->stages[i].kind == CUDA_STORE && w->alone) continue;
+        if (l->stages[i - 1].wanted_next && w->tagged) continue;
         n += l->stages[i].barrier != 0;
     }
     return n;

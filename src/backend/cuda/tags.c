@@ -6,7 +6,8 @@
  *
  * A result is tagged where all that read it ask for the tag (kernels/input.cuh): products that read
  * a row by fours, residuals, attention.  Each has memory of its own, [features] float, written once
- * in every such step.  Before a stage that reads nothing else blocks meet loosely
+ * in every such step, and `wanted`, which would copy the one row, is left out.  Before a stage that
+ * reads nothing else blocks meet loosely
  * (kernels/grid.cuh).  What else is written in such a step is written by stages behind which all
  * meet as always, and it is not read any more by those before: all that a stage leaves is made of
  * all that it read.
@@ -40,31 +41,41 @@ static bool reads_by_fours(const cuda_layout *l, const plan_op *op) {
            (is_plain || (op->prologue == PLAN_NORM && !op->norm.is_layer));
 }
 
-/* Whether an operation reads memory `base`; *well: only where tags are asked for. */
-static bool reads(const cuda_layout *l, const plan_op *op, int base, bool *well) {
+static bool read_well(const cuda_layout *l, int i);
+
+/* Whether operation k reads memory `base`; *well: only where tags are asked for. */
+static bool reads(const cuda_layout *l, int k, int base, bool *well) {
     const plan *p = l->plan;
+    const plan_op *op = &p->ops[k];
     bool found = op->kind == NN_PROJECT && base_of(p, op->residual) == base;
     if (op->kind == NN_ATTEND && base_of(p, op->v) == base) found = true;
-    for (int k = 0; k < op->n_in; k++) {
-        if (base_of(p, op->in[k]) != base) continue;
+    for (int i = 0; i < op->n_in; i++) {
+        if (base_of(p, op->in[i]) != base) continue;
         found = true;
-        if (op->kind != NN_ATTEND && !(op->kind == NN_PROJECT && reads_by_fours(l, op)))
+        if (op->kind == NN_WANTED) {
+            *well = *well && read_well(l, k);
+        } else if (op->kind != NN_ATTEND && !(op->kind == NN_PROJECT && reads_by_fours(l, op))) {
             *well = false;
+        }
     }
     return found;
 }
 
-static bool is_tagged(const cuda_layout *l, int i) {
+/* Whether all that read the result of operation i ask for tags. */
+static bool read_well(const cuda_layout *l, int i) {
     const plan *p = l->plan;
-    const plan_op *op = &p->ops[i];
-    const int base = base_of(p, op->out);
-    if (op->kind != NN_PROJECT && op->kind != NN_ATTEND) return false;
+    const int base = base_of(p, p->ops[i].out);
     bool found = false, well = true;
     for (int k = i + 1; k < p->n_ops; k++) {
-        if (reads(l, &p->ops[k], base, &well)) found = true;
+        if (reads(l, k, base, &well)) found = true;
         if (base_of(p, p->ops[k].out) == base) return found && well;
     }
     return found && well && base != base_of(p, p->logits);
+}
+
+static bool is_tagged(const cuda_layout *l, int i) {
+    const nn_op kind = l->plan->ops[i].kind;
+    return (kind == NN_PROJECT || kind == NN_ATTEND) && read_well(l, i);
 }
 
 size_t cuda_choose_tagged(cuda_layout *l, cuda_address at) {
@@ -83,10 +94,13 @@ size_t cuda_choose_tagged(cuda_layout *l, cuda_address at) {
 cuda_address cuda_tagged_of(const cuda_layout *l, int i, int t) {
     const plan *p = l->plan;
     const int from = writer_of(p, i, t);
-    if (from < 0 || !l->tagged[from]) return 0;
-    const int column = p->tensors[t].column - p->tensors[p->ops[from].out].column;
+    if (from < 0) return 0;
+    const plan_op *op = &p->ops[from];
+    const cuda_address at =
+        op->kind == NN_WANTED ? cuda_tagged_of(l, from, op->in[0]) : l->tagged[from];
+    const int column = p->tensors[t].column - p->tensors[op->out].column;
     assert(column >= 0);
-    return l->tagged[from] + (cuda_address)column * sizeof(float);
+    return at ? at + (cuda_address)column * sizeof(float) : 0;
 }
 
 bool cuda_reads_untagged(const cuda_layout *l, int i, int since) {
@@ -97,7 +111,7 @@ bool cuda_reads_untagged(const cuda_layout *l, int i, int since) {
     if (op->kind == NN_ATTEND && since < 0) return true; /* phases */
     for (int k = 0; k < 4; k++) {
         const int from = writer_of(l->plan, i, read[k]);
-        if (from >= since && from >= 0 && !l->tagged[from]) return true;
+        if (from >= since && from >= 0 && !cuda_tagged_of(l, i, read[k])) return true;
     }
     return false;
 }

@@ -21,7 +21,7 @@
 
 /* In shared memory; layout.c counts the bytes. */
 typedef struct attend_space {
-    float *q_pos, *q_pin; /* [WEIR_HEADS][hd] */
+    float *q_pos, *q_pin; /* [WEIR_HEADS][hd], as put_query has it */
     float *warps;         /* [warps][WEIR_HEADS][hd + 2]: sums, most, total */
     int *is_last;
     float *own_scales; /* [2] */
@@ -96,10 +96,10 @@ DEVICE void load_queries(const cuda_world *w, const cuda_stage *s, const attend_
         float pin[2] = {v[0], v[1]};
         rotate(v, at_pos[0], at_pos[1]);
         rotate(pin, at_pin[0], at_pin[1]);
-        to->q_pos[head * hd + c.a] = v[0] * s->scale;
-        to->q_pos[head * hd + c.b] = v[1] * s->scale;
-        to->q_pin[head * hd + c.a] = pin[0] * s->scale;
-        to->q_pin[head * hd + c.b] = pin[1] * s->scale;
+        put_query(w, to->q_pos, head, c.a, v[0] * s->scale);
+        put_query(w, to->q_pos, head, c.b, v[1] * s->scale);
+        put_query(w, to->q_pin, head, c.a, pin[0] * s->scale);
+        put_query(w, to->q_pin, head, c.b, pin[1] * s->scale);
     }
 }
 
@@ -160,14 +160,12 @@ DEVICE key_run own_run(const cuda_world *w, bool is_pin, const attend_space *spa
     return run;
 }
 
-/* The first key of a run and its value from the store to this warp's place in shared memory, where
+/* A key of so many bytes and its value from the store to this warp's place in shared memory, where
  * they do not fit the ring. */
-COLD void bring_key(const cuda_world *w, const key_run *run, char *to) {
-    const int bytes = WEIR_HEAD_DIM(w) * store_type_bytes(run->keys.type);
-    const u64 at = (u64)run->at * (u64)bytes;
+COLD void bring_key(const char *key, const char *value, int bytes, char *to) {
     warp_sync(); /* the key before has been looked at */
-    copy_row(to, run->keys.at + at, bytes);
-    copy_row(to + bytes, run->values.at + at, bytes);
+    copy_row(to, key, bytes);
+    copy_row(to + bytes, value, bytes);
     warp_sync();
 }
 
@@ -190,7 +188,10 @@ DEVICE void look_at_split(const cuda_world *w, const cuda_stage *s, const attend
             const int n = is_copied ? keys_of_chunk(w, &run) : 1;
             const char *keys = is_own ? space->own : brought;
             if (is_copied) keys = ring_read(r);
-            if (!is_copied && !is_own) bring_key(w, &run, brought);
+            if (!is_copied && !is_own) {
+                const u64 at = (u64)run.at * (u64)bytes;
+                bring_key(run.keys.at + at, run.values.at + at, bytes, brought);
+            }
             const char *values = keys + n * bytes;
             for (int left = n; left > 0; left -= most) {
                 const int now = left < most ? left : most;
@@ -285,8 +286,9 @@ DEVICE float merge_feature(const cuda_world *w, const float *partials, int i, in
                 t[k] = load_relaxed(at + hd + 1);
             }
             UNROLL for (int k = 0; k < SPLITS; k++) {
-                unlike |= (bits_of_float(v[k]) ^ tag) | (bits_of_float(m[k]) ^ tag) |
-                          (bits_of_float(t[k]) ^ tag);
+                unlike = also_unlike(unlike, bits_of_float(v[k]), tag);
+                unlike = also_unlike(unlike, bits_of_float(m[k]), tag);
+                unlike = also_unlike(unlike, bits_of_float(t[k]), tag);
             }
             if (unlike & 1) spin();
         }

@@ -362,9 +362,10 @@ DEVICE float gather_normed(const cuda_stage *s, int format, int r, const input_p
     return factor * scale;
 }
 
-/* Row r of the input of stage s the long way round. */
-COLD void make_odd_input(const cuda_stage *s, int format, int r, const input_place *to,
-                         float *scratch, bool is_folded) {
+/* Row r of the input of stage s the long way round.  (A place by address would lie in memory.) */
+COLD void make_odd_input(const cuda_stage *s, int format, int r, input_place place, float *scratch,
+                         bool is_folded) {
+    const input_place *to = &place;
     const int quads = s->matrix.n_blocks * s->matrix.block_span / 4;
     const bool is_layer = s->prologue == CUDA_NORM && s->norm.is_layer;
     if (format == CUDA_F32 || format == CUDA_F16 || is_layer) {
@@ -410,7 +411,7 @@ DEVICE void await_quads(const cuda_world *w, int format, const float *x, int tur
     for (;;) {
         u32 unlike = 0;
         UNROLL for (int i = 0; i < 4 * FEW_QUADS; i++) {
-            unlike |= bits_of_float(v[i / 4][i % 4]) ^ w->tag;
+            unlike = also_unlike(unlike, bits_of_float(v[i / 4][i % 4]), w->tag);
         }
         if ((unlike & 1) == 0) return;
         spin();
@@ -470,7 +471,7 @@ DEVICE void make_input(const cuda_world *w, const cuda_stage *s, int of, int r,
         const float squares = warp_sum(gather_even(w, s, of, r, to, early));
         if (LANE == 0) to->squares[WARP] = squares;
     } else {
-        make_odd_input(s, of == CUDA_FP8 ? CUDA_F16 : of, r, to, scratch, is_folded);
+        make_odd_input(s, of == CUDA_FP8 ? CUDA_F16 : of, r, *to, scratch, is_folded);
     }
 }
 

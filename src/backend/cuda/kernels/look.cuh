@@ -1,15 +1,15 @@
 /* look.cuh - a warp looks at keys that lie in shared memory: scores, a running softmax, sums of
  * values.
  *
- *   take_queries    q [WEIR_HEADS][hd] float
+ *   put_query, take_queries    a feature; all of a head
  *   look_at_keys    up to KEYS keys [n][hd] and values [n][hd] of the store's type, or twice KEYS
  *   look_put        [WEIR_HEADS][hd + 2]: sums, the largest score, the sum of weights
  *
  * Keys of 16 bits are tiles of m16n8k16, 8 keys by 16 features: a query is two rows, hi and lo, as
  * inputs of products are two columns.  Lane l has the scores of keys 2 * (l % 4) and the next for
- * head l / 8.  Values are tiles of 16 features by 16 keys.  Others go pair by pair: lane l has the
- * score of key l / 4 for one head, head l % 4 (of four heads), l % 4 / 2 (of two) or 0, and a pair
- * of features of values.
+ * head l / 8.  Values of some heads are tiles of 16 features by 16 keys.  Others go pair by pair:
+ * lane l has the score of key l / 4 for one head, head l % 4 (of four heads), l % 4 / 2 (of two) or
+ * 0, and a pair of features of values.
  *
  * Features of a tile are in the order in which a lane's 16 bytes have them, for all alike.
  *
@@ -25,6 +25,9 @@ enum { KEYS = CUDA_KEYS }; /* that a warp looks at together */
     (WEIR_KV_TYPE(w) == WEIR_PIN_TYPE(w) &&                                 \
      (WEIR_KV_TYPE(w) == CUDA_KV_F16 || WEIR_KV_TYPE(w) == CUDA_KV_BF16) && \
      WEIR_HEAD_DIM(w) % 32 == 0 && WEIR_HEAD_DIM(w) <= 256)
+
+/* Whether values are tiles then: of a head alone each lane's pair of features is less work. */
+#define VALUES_BY_TILES (WEIR_HEADS > 1)
 
 typedef struct look {
     float q[WEIR_HEADS][WEIR_LANE_PAIRS][2];   /* by pairs: of the pins or of the ring */
@@ -63,16 +66,29 @@ DEVICE u32 row_of_query(bool is_bf16, bool is_rest, float x, float y) {
     return a | b << 16;
 }
 
-DEVICE void take_queries(const cuda_world *w, const float *q, look *l) {
-    const int hd = WEIR_HEAD_DIM(w), head = LANE / 8;
+/* Feature d of a head's query to where take_queries finds it: floats [WEIR_HEADS][hd], or halves
+ * [WEIR_HEADS][2][hd], rounded and what was left. */
+DEVICE void put_query(const cuda_world *w, float *q, int head, int d, float x) {
+    const int hd = WEIR_HEAD_DIM(w);
+    if (!LOOKS_BY_TILES(w)) {
+        q[head * hd + d] = x;
+        return;
+    }
     const bool is_bf16 = WEIR_KV_TYPE(w) == CUDA_KV_BF16;
+    const u32 rounded = half_of(is_bf16, x);
+    u16 *to = (u16 *)q + 2 * head * hd + d;
+    to[0] = (u16)rounded;
+    to[hd] = (u16)half_of(is_bf16, x - float_of_half(is_bf16, rounded));
+}
+
+DEVICE void take_queries(const cuda_world *w, const float *q, look *l) {
+    const int hd = WEIR_HEAD_DIM(w);
     if (LOOKS_BY_TILES(w)) {
-        UNROLL for (int i = 0; i < 8 * WEIR_LANE_PAIRS; i++) {
-            const int d = i / 4 * 32 + LANE % 4 * 8 + i % 4 * 2;
-            const bool is_in = d < hd && head < WEIR_HEADS;
-            l->a[i / 2][i % 2] =
-                is_in ? row_of_query(is_bf16, LANE / 4 % 2, q[head * hd + d], q[head * hd + d + 1])
-                      : 0;
+        const u16 *from = (const u16 *)q + LANE / 4 * hd + LANE % 4 * 8;
+        UNROLL for (int i = 0; i < 2 * WEIR_LANE_PAIRS; i++) {
+            u32 words[4] = {0, 0, 0, 0};
+            if (32 * i < hd && LANE / 8 < WEIR_HEADS) load_16(words, from + 32 * i);
+            UNROLL for (int k = 0; k < 4; k++) l->a[2 * i + k / 2][k % 2] = words[k];
         }
         return;
     }
@@ -180,6 +196,17 @@ DEVICE void add_tiles(const cuda_world *w, const char *values, int n, const u32 
     }
 }
 
+/* The first n of KEYS values a pair of features a lane, with the weights of this lane's keys. */
+DEVICE void add_half(const cuda_world *w, const char *values, int n, const float weight[2],
+                     look *l) {
+    float f[WEIR_HEADS];
+    UNROLL for (int u = 0; u < KEYS; u++) {
+        UNROLL for (int h = 0; h < WEIR_HEADS; h++) f[h] =
+            shuffle_from(weight[u % 2], h * 8 + u / 2);
+        if (u < n) add_values(w, WEIR_KV_TYPE(w), values, u, f, l);
+    }
+}
+
 DEVICE void look_by_tiles(const cuda_world *w, const attend_item *item, const key_run *run, int n,
                           const char *keys, const char *values, look *l) {
     const int head = LANE / 8, type = WEIR_KV_TYPE(w);
@@ -204,6 +231,14 @@ DEVICE void look_by_tiles(const cuda_world *w, const attend_item *item, const ke
     }
     l->most = most;
     l->total = l->total * fade + ((score[0] + score[1]) + (score[2] + score[3]));
+    if (!VALUES_BY_TILES) {
+        weaken_sums(fade, 8, l);
+        add_half(w, values, n, score, l);
+        if (n > KEYS) {
+            add_half(w, values + KEYS * 2 * WEIR_HEAD_DIM(w), n - KEYS, score + 2, l);
+        }
+        return;
+    }
     const float fade_here = shuffle_from(fade, LANE % 4 * 8);
     UNROLL for (int i = 0; i < 16 * WEIR_LANE_PAIRS; i++) l->tile[i / 4][i % 4] *= fade_here;
     u32 weights[2];
@@ -318,7 +353,7 @@ DEVICE void look_put(const cuda_world *w, const look *l, float *to) {
     } else {
         UNROLL for (int mask = 16; mask >= 4; mask /= 2) total += shuffle_xor(total, mask);
     }
-    UNROLL for (int i = 0; i < 4 * WEIR_LANE_PAIRS && LOOKS_BY_TILES(w); i++) {
+    UNROLL for (int i = 0; i < 4 * WEIR_LANE_PAIRS && LOOKS_BY_TILES(w) && VALUES_BY_TILES; i++) {
         const float *c = l->tile[i];
         const int d = i / 4 * 64 + LANE / 4 * 8 + i % 4 * 2;
         const u32 pair[2] = {bits_of_float(c[0] + c[1]), bits_of_float(c[2] + c[3])};
@@ -327,7 +362,7 @@ DEVICE void look_put(const cuda_world *w, const look *l, float *to) {
     UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
             const int d = 2 * (LANE + 32 * e);
-            if (d >= hd || LOOKS_BY_TILES(w)) continue;
+            if (d >= hd || (LOOKS_BY_TILES(w) && VALUES_BY_TILES)) continue;
             to[h * row + d] = l->sum[h][e][0];
             to[h * row + d + 1] = l->sum[h][e][1];
         }

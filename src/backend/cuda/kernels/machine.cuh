@@ -119,39 +119,10 @@ DEVICE void load_floats_4(float out[4], const float *p) {
                  : "l"(p));
 }
 
-/* Four words, one word, that another block may write meanwhile: each is there as a whole. */
-DEVICE void load_relaxed_4(float out[4], const float *p) {
-    asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(out[0]), "=f"(out[1]), "=f"(out[2]), "=f"(out[3])
-                 : "l"(p)
-                 : "memory");
-}
-
-DEVICE float load_relaxed(const float *p) {
-    float x;
-    asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(x) : "l"(p) : "memory");
-    return x;
-}
-
-DEVICE void store_relaxed(float *p, float x) {
-    asm volatile("st.relaxed.gpu.global.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory");
-}
-
 DEVICE unsigned load_acquire(const unsigned *p) {
     unsigned x;
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
     return x;
-}
-
-/* They order nothing. */
-DEVICE unsigned load_counter(const unsigned *p) {
-    unsigned x;
-    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
-    return x;
-}
-
-DEVICE void add_relaxed(unsigned *p, unsigned x) {
-    asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(x) : "memory");
 }
 
 DEVICE void add_release(unsigned *p, unsigned x) {
@@ -793,3 +764,5 @@ DEVICE void copy_through_once(void *to, const void *from, int bytes, u64 *gate) 
 }
 
 #endif
+
+#include "machine_walk.cuh"

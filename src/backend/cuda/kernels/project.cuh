@@ -57,22 +57,14 @@ DEVICE void put_part_of_floats(float all[][4], float *parts, int tokens) {
 }
 
 /* A warp's slice of a tile to parts.  Of F32 a row of `all` is a token's, of others as
- * multiply_blocks has it; two chunks that are full are multiplied together. */
+ * multiply_blocks has it. */
 DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice, ring *weights,
                            const input_view *x, float *parts) {
-    float all[2 * CUDA_TOKENS][4];
+    float all[CUDA_TOKENS][4];
     const bool is_f32 = HAS_FORMAT(CUDA_F32) && FORMAT_OF(m) == CUDA_F32;
     const int end = slice_from(m->n_blocks, slice + 1), most = m->chunk_blocks;
     int block = slice_from(m->n_blocks, slice);
-    UNROLL for (int i = 0; i < 8 * CUDA_TOKENS; i++) all[i / 4][i % 4] = 0;
-    for (; has_pairs(FORMAT_OF(m)) && weights->n_slots > 2 && block + 2 * most <= end;
-         block += 2 * most) {
-        const weight_chunk c[2] = {{ring_read(weights), block},
-                                   {ring_read_second(weights), block + most}};
-        multiply_blocks(FORMAT_OF(m), c, 2, most, x, all);
-        ring_done(w, weights);
-        ring_done(w, weights);
-    }
+    UNROLL for (int i = 0; i < 4 * CUDA_TOKENS; i++) all[i / 4][i % 4] = 0;
     while (block < end) {
         const int n = end - block < most ? end - block : most;
         const weight_chunk c = {ring_read(weights), block};
@@ -87,22 +79,19 @@ DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice,
     if (is_f32) {
         put_part_of_floats(all, parts, x->tokens);
     } else {
-        UNROLL for (int i = 0; i < 4 * CUDA_TOKENS; i++) {
-            all[i / 4][i % 4] += all[CUDA_TOKENS + i / 4][i % 4];
-        }
         put_part(FORMAT_OF(m), all, parts, x->tokens);
     }
 }
 
-/* The same slice of two tiles that are a chunk each, to parts and `step` behind. */
+/* The same slice of two tiles that are a chunk each, to parts and `step` behind.  (Two chunks of
+ * one slice at a time are slower than one: it has too few slots left on their way.) */
 DEVICE void multiply_two(const cuda_world *w, const cuda_matrix *m, int first, int n, ring *weights,
                          const input_view *x, float *parts, int step) {
     float all[2 * CUDA_TOKENS][4];
     UNROLL for (int i = 0; i < 8 * CUDA_TOKENS; i++) all[i / 4][i % 4] = 0;
     const weight_chunk c[2] = {{ring_read(weights), first}, {ring_read_second(weights), first}};
     multiply_blocks(FORMAT_OF(m), c, 2, n, x, all);
-    ring_done(w, weights);
-    ring_done(w, weights);
+    ring_done_two(w, weights);
     put_part(FORMAT_OF(m), all, parts, x->tokens);
     put_part(FORMAT_OF(m), all + CUDA_TOKENS, parts + step, x->tokens);
 }

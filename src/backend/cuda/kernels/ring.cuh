@@ -376,13 +376,38 @@ DEVICE const char *ring_read_second(ring *r) {
     return r->slots + slot * r->slot_bytes;
 }
 
-/* Gives the chunk back and has its slot filled again. */
-DEVICE void ring_done(const cuda_world *w, ring *r) {
-    warp_sync();
+DEVICE void ring_pass(ring *r) {
     r->read++;
     if (r->read == r->n_slots) {
         r->read = 0;
         r->round++;
     }
+}
+
+/* Gives the chunk back and has its slot filled again. */
+DEVICE void ring_done(const cuda_world *w, ring *r) {
+    warp_sync();
+    ring_pass(r);
     ring_feed(w, r);
+}
+
+/* The same of two; mostly their slots get whole pieces that are a chunk each. */
+DEVICE void ring_done_two(const cuda_world *w, ring *r) {
+    warp_sync();
+    ring_pass(r);
+    ring_pass(r);
+    if (r->twin || r->left != r->bytes || r->bytes > r->chunk || r->more < 2) {
+        ring_feed(w, r);
+        ring_feed(w, r);
+        return;
+    }
+    const int first = r->fill, second = first + 1 == r->n_slots ? 0 : first + 1;
+    const long long step = r->bytes + r->jump;
+    void *const to[2] = {r->slots + first * r->slot_bytes, r->slots + second * r->slot_bytes};
+    const void *const from[2] = {r->from, r->from + step};
+    u64 *const gate[2] = {r->gates + first, r->gates + second};
+    copy_each_once(to, from, r->bytes, gate);
+    r->fill = second + 1 == r->n_slots ? 0 : second + 1;
+    r->from += 2 * step;
+    r->more -= 2;
 }

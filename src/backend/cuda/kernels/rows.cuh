@@ -20,7 +20,8 @@ DEVICE const cuda_row *batch_row_at(const cuda_world *w, int r) {
 
 COLD void tabulate(const cuda_world *w) {
     const u64 *turns = (const u64 *)w->turns;
-    for (int i = BLOCK * N_THREADS + THREAD; i < w->n * w->pairs; i += N_BLOCKS * N_THREADS) {
+    const int block = N_BLOCKS - 1 - BLOCK; /* the first ones have embeddings to read */
+    for (int i = block * N_THREADS + THREAD; i < w->n * w->pairs; i += N_BLOCKS * N_THREADS) {
         const cuda_row *row = batch_row_at(w, i / w->pairs);
         const u64 turn = turns[i % w->pairs];
         float sine, cosine;

@@ -96,7 +96,8 @@ KERNEL walk(PARAM cuda_world world) {
     block_sync();
     for (int i = w->first; i < w->last;) {
         const cuda_stage *s = stage_place(w, turn);
-        const int next = i + 1 + (s->store_next && w->alone);
+        const bool skips = (s->store_next && w->alone) || (s->wanted_next && w->tagged);
+        const int next = i + 1 + skips;
         const bool fetched = fetch_stage(w, next, part);
         if (s->kind != CUDA_STORE || !w->alone) {
             take_time(w, i);
