@@ -11,7 +11,8 @@
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
  * one launches it stage by stage, products by `prepare` and `wide`, attention by `attend_tiles` or
- * `attend_parts`, as one graph.  Levels (cuda-LEVEL) for tests and comparison:
+ * `attend_parts`, all else by `spread`, as one graph.  Levels (cuda-LEVEL) for tests and
+ * comparison:
  *
  *   ops     stage by stage always: the readable twin of the whole step
  *   plain   the same with products weight by weight
