@@ -30,7 +30,7 @@
 #include "backend/cuda/kernels/measure.cu"
 #pragma GCC diagnostic pop
 
-enum { STACK = 64 << 10, MAX_THREADS = 4096 };
+enum { STACK = 64 << 10, MAX_THREADS = 16384 };
 
 typedef struct coroutine {
     emulated self;

@@ -6,6 +6,7 @@
  * row.  Runs on the GPU that libcuda.so.1 knows, as test_cuda.c does.
  *
  * SPDX-License-Identifier: MIT */
+#define _POSIX_C_SOURCE 200809L
 #include "backend/backend.h"
 
 #include "base/compiler.h"
@@ -191,11 +192,21 @@ static void many_sessions_give_the_reference(void **state) {
     check_all(all, COUNT_OF(all));
 }
 
+/* A step of few keys has fewer rounds than a real GPU has blocks. */
+static void few_keys_on_many_blocks_give_the_reference(void **state) {
+    (void)state;
+    static const rig few = {"6 sessions of 5 tokens", 4, 2, 16, F16, 2, 20, 6, 1, 0, 5, 30, NONE};
+    setenv("FAKE_GPU_BLOCKS", "20", 1);
+    check(&few);
+    unsetenv("FAKE_GPU_BLOCKS");
+}
+
 int main(int argc, char **argv) {
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_of_a_prompt_give_the_reference),
         cmocka_unit_test(many_sessions_give_the_reference),
+        cmocka_unit_test(few_keys_on_many_blocks_give_the_reference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

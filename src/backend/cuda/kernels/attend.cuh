@@ -56,8 +56,8 @@ DEVICE couple couple_of(const cuda_world *w, int i) {
 }
 
 DEVICE void rotate(float v[2], float cosine, float sine) {
-    const float a = v[0] * cosine - v[1] * sine;
-    v[1] = v[1] * cosine + v[0] * sine;
+    const float a = turned_by(v[0], -v[1], cosine, sine);
+    v[1] = turned_by(v[1], v[0], cosine, sine);
     v[0] = a;
 }
 

@@ -370,13 +370,19 @@ DEVICE int all_rounds(const cuda_world *w) {
     return (last->tile_first + last->tile_rows) * w->n_kv_heads;
 }
 
+/* Blocks that have rounds: who merges an item waits for all between its first and its last. */
+DEVICE int blocks_of_rounds(int rounds) {
+    return rounds < N_BLOCKS ? rounds : N_BLOCKS;
+}
+
 /* The first round of block `block`. */
 DEVICE int round_cut(int rounds, int block) {
-    return (int)((long long)rounds * block / N_BLOCKS);
+    const int n = blocks_of_rounds(rounds);
+    return (int)((long long)rounds * (block < n ? block : n) / n);
 }
 
 DEVICE int block_of_round(int rounds, int at) {
-    int block = (int)((long long)at * N_BLOCKS / rounds);
+    int block = (int)((long long)at * blocks_of_rounds(rounds) / rounds);
     while (round_cut(rounds, block + 1) <= at) block++;
     return block;
 }

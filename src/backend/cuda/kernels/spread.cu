@@ -109,7 +109,7 @@ DEVICE void store_heads(const cuda_world *w, const cuda_stage *s, int r, int hea
         UNROLL for (int i = 0; i < 4 * STORE_HEADS; i++) {
             if (i / 4 >= n) continue;
             float *to = &v[turn][i / 4][i % 4];
-            *to = *to * angles.c[i % 4] + other[i / 4][i % 4] * angles.s[i % 4];
+            *to = turned_by(*to, other[i / 4][i % 4], angles.c[i % 4], angles.s[i % 4]);
         }
     }
     UNROLL for (int h = 0; h < STORE_HEADS; h++) {

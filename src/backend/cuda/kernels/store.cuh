@@ -95,6 +95,11 @@ DEVICE float top_of_type(int type) {
     return type == CUDA_KV_INT8 ? 127 : 448;
 }
 
+/* v * c + other * s, rounded in one way wherever it is made. */
+DEVICE float turned_by(float v, float other, float c, float s) {
+    return fmaf(other, s, v * c);
+}
+
 /* Feature d of a head whose features are x, rotated. */
 DEVICE float rotated(const cuda_world *w, const float *x, int d, const float *cosines,
                      const float *sines) {
@@ -106,8 +111,7 @@ DEVICE float rotated(const cuda_world *w, const float *x, int d, const float *co
     const float other = load_float(x + (w->interleaved ? d ^ 1
                                         : is_second    ? d - pairs
                                                        : d + pairs));
-    const float c = load_float(cosines + i), s = load_float(sines + i);
-    return is_second ? v * c + other * s : v * c - other * s;
+    return turned_by(v, is_second ? other : -other, load_float(cosines + i), load_float(sines + i));
 }
 
 /* Puts a head's key, rotated, or value into row `at`; a warp. */
