@@ -3,7 +3,7 @@
 #
 #     tools/gpu_check.sh                     in a built checkout
 #     WEIR=path BUILD=path tools/gpu_check.sh    with binaries from elsewhere: the command, and the
-#                                            folder that has tests/test_cuda and tests/test_golden
+#                                            folder that has tests/test_cuda and others
 #
 # Back end cuda beside back end ref with the model MODEL (models/weir.gguf): logits, perplexity,
 # greedy text; sessions that go from the CPU to the GPU and back; an engine file; the tests of the
@@ -165,15 +165,19 @@ fi
 
 # ---- the tests, and the tests under compute-sanitizer
 
-run_test "test_cuda" 300 "$build/tests/test_cuda"
+for test in test_cuda test_cuda_attend test_cuda_ahead; do
+    run_test $test 400 "$build/tests/$test"
+done
 run_test "test_golden --on cuda" 300 "$build/tests/test_golden" --on cuda
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 while read -r tool tests; do
+    [ -x "$build/tests/test_cuda" ] || sanitizer=$build/tests/test_cuda # is what is missing
     run_test "$tool" "${SANITIZER_SECONDS:-40}" "$sanitizer" --tool "$tool" --error-exitcode 9 \
         "$build/tests/test_cuda" "$tests"
 done <<'END'
 memcheck *whole_step*
-racecheck *whole_step*
 synccheck *whole_step*
+racecheck *image*
+racecheck *whole_step*
 END
 exit $failed
