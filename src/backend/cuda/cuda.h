@@ -7,7 +7,7 @@
  *   cuda.c      opening and closing                      step.c     one step
  *   graph.c     its launches, recorded                   draw.c     tokens drawn on the device
  *   measure.c   the yardsticks of bench                  tags.c     values that need no barrier
- *   kernels/    what runs there
+ *   blocks.c    what a block of each kernel has          kernels/   what runs there
  *
  * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
  * one launches it stage by stage, products by `prepare` and `wide`, attention by `attend_tiles` or

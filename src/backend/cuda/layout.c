@@ -1,5 +1,7 @@
 /* layout.c - places what the device holds, resolves the plan into stages.
  *
+ * What a block of each kernel has is arranged in blocks.c, which values are tagged in tags.c.
+ *
  * Test: tests/backend/test_cuda_host.c (no two regions overlap, nothing is left out).
  *
  * SPDX-License-Identifier: MIT */
@@ -10,16 +12,8 @@
 #include <assert.h>
 #include <limits.h>
 #include <math.h>
-#include <string.h>
 
-enum {
-    ALIGN = 256,
-    RECORD_BYTES = 8 << 20,
-    MIN_SLOTS = 2,
-    GOOD_SLOTS = 5,
-    MAX_SLOTS = 16,
-    WIDE_THREADS = 384
-};
+enum { ALIGN = 256, RECORD_BYTES = 8 << 20 };
 
 _Static_assert((int)CUDA_KV_F32 == (int)WEIR_F32 && (int)CUDA_KV_F16 == (int)WEIR_F16 &&
                    (int)CUDA_KV_BF16 == (int)WEIR_BF16 && (int)CUDA_KV_INT8 == (int)WEIR_INT8 &&
@@ -235,186 +229,7 @@ static void make_feeds(cuda_layout *l, int n_blocks) {
     assert(l->n_feeds <= l->plan->n_ops + 2);
 }
 
-/* ---- a block's shared memory */
-
-/* The depth of the widest product. */
-static size_t widest(const cuda_layout *l) {
-    size_t depth = 0;
-    for (int i = 0; i < l->plan->n_ops; i++) {
-        if (l->plan->ops[i].kind != NN_PROJECT) continue;
-        const cuda_matrix *m = &l->weights[l->plan->ops[i].matrix].matrix;
-        depth = MAX_OF(depth, (size_t)m->n_blocks * (size_t)m->block_span);
-    }
-    return depth;
-}
-
-static size_t input_bytes(const cuda_layout *l, int pass, int n_warps) {
-    const plan *p = l->plan;
-    const size_t depth = widest(l);
-    const size_t hd = (size_t)p->attention.head_dim;
-    const size_t look = 2 * CUDA_HEADS * hd + (size_t)(n_warps + 1) * CUDA_HEADS * (hd + 2) + 8 +
-                        2 * (size_t)(n_warps + 1) * hd;
-    return MAX_OF((size_t)pass * depth, look) * sizeof(float);
-}
-
-static int up_to(size_t x, size_t unit) {
-    return (int)((x + unit - 1) / unit * unit);
-}
-
-/* Weights on their way when rings of this slot size are full: chunks are whole blocks, and a slice
- * ends with a shorter one.  Stages count by what they read. */
-static double in_flight(const cuda_layout *l, int slots, int slot_bytes) {
-    const plan *p = l->plan;
-    double sum = 0, all = 0;
-    for (int i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind != NN_PROJECT) continue;
-        const cuda_matrix *m = &l->weights[p->ops[i].matrix].matrix;
-        const int chunk = slot_bytes / m->block_bytes;
-        if (chunk == 0) return 0;
-        const int slice = MAX_OF(1, m->n_blocks / CUDA_SLICES);
-        const double bytes = (double)m->n_tiles * (double)m->tile_bytes;
-        const int chunks = (slice + chunk - 1) / chunk;
-        sum += bytes * slots * (double)slice / chunks * m->block_bytes;
-        all += bytes;
-    }
-    return sum / all;
-}
-
-/* The slot size that has most weights on their way; 0: not even the fewest slots fit.  Slots of
- * 1 to 2 KiB had more on their way and read 10 % less of them a second (H100, 7B in bf16). */
-static int choose_slot(const cuda_layout *l, size_t bytes, int n_warps, int least_slots) {
-    enum { LEAST_SLOT = 4096 };
-    double most = 0;
-    int best = 0;
-    for (int slot = LEAST_SLOT; slot <= 12288; slot += 64) {
-        const size_t slots = bytes / ((size_t)n_warps * ((size_t)slot + sizeof(uint64_t)));
-        if (slots < (size_t)least_slots) break; /* larger ones are fewer */
-        const double flying = in_flight(l, (int)MIN_OF(slots, MAX_SLOTS), slot);
-        if (flying < most * 1.02 || flying == 0) continue; /* fewer, larger copies when as good */
-        most = flying;
-        best = slot;
-    }
-    return best;
-}
-
-/* Whether keys and their values can be copied into a slot. */
-static bool keys_fit(const cuda_layout *l, int type) {
-    assert(l->world.shared.slot_bytes > 0 && l->world.head_dim > 0);
-    const int bytes = l->world.head_dim * (int)kv_type_bytes((weir_type)type);
-    return bytes % 16 == 0 && 2 * bytes <= l->world.shared.slot_bytes;
-}
-
-/* False when not even the fewest slots fit. */
-static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int least_slots) {
-    cuda_shared *s = &l->world.shared;
-    const size_t input = input_bytes(l, pass, n_warps);
-    const size_t parts = 2 * (size_t)(n_warps * pass) * CUDA_SLICES * CUDA_TILE * sizeof(float);
-    const size_t tables = 2 * sizeof(cuda_stage) + (CUDA_MARKS + 1) * sizeof(uint64_t) +
-                          (size_t)n_warps * CUDA_PLACE_BYTES + CUDA_TOKENS * sizeof(cuda_row);
-    const size_t fixed = parts + input + 256 + tables + 1024 + 4 * 128;
-    if (fixed >= bytes) return false;
-    s->slot_bytes = choose_slot(l, bytes - fixed, n_warps, least_slots);
-    if (s->slot_bytes == 0) return false;
-    const size_t slot = (size_t)n_warps * ((size_t)s->slot_bytes + sizeof(uint64_t));
-    s->slots = (int)MIN_OF((bytes - fixed) / slot, MAX_SLOTS);
-    s->pass = pass;
-    s->keys_fit = keys_fit(l, l->world.kv_type) && keys_fit(l, l->world.pin_type);
-    s->parts = n_warps * s->slots * s->slot_bytes;
-    s->input = s->parts + (int)parts;
-    s->scales = s->input + up_to(input, 128);
-    s->gates = s->scales + 256;
-    s->stages = s->gates + up_to((size_t)n_warps * (size_t)s->slots * sizeof(uint64_t), 128);
-    s->marks = s->stages + (int)(2 * sizeof(cuda_stage));
-    s->places = s->marks + (CUDA_MARKS + 1) * (int)sizeof(uint64_t);
-    s->rows = s->places + n_warps * CUDA_PLACE_BYTES;
-    s->bytes = s->stages + up_to(tables, 128);
-    assert((size_t)s->bytes <= bytes);
-    l->n_warps = n_warps;
-    for (int i = 0; i < l->plan->n_matrices; i++) {
-        cuda_matrix *m = &l->weights[i].matrix;
-        m->chunk_blocks = MAX_OF(1, s->slot_bytes / m->block_bytes); /* lookup alone: unused */
-    }
-    return true;
-}
-
-/* As many tokens in a pass as leave the rings deep enough, with as many warps as there may be. */
-static weir_status arrange_shared(cuda_layout *l, const cuda_device *device, int n_threads,
-                                  weir_error *err) {
-    const size_t bytes = (size_t)device->shared_bytes;
-    for (int warps = n_threads / 32; warps > 0; warps /= 2) {
-        for (int pass = CUDA_TOKENS; pass > 0; pass /= 2) {
-            const int least = pass > 1 ? GOOD_SLOTS : MIN_SLOTS;
-            if (arrange(l, bytes, pass, warps, least)) return WEIR_OK;
-        }
-    }
-    return weir_fail(
-        err, WEIR_ERR_MODEL,
-        "GPU %s: %zu bytes of shared memory of a block do not hold a row of this model",
-        device->name, bytes);
-}
-
 /* ---- products of many tokens */
-
-/* The weights of a warp's tile that are copied together: wide.cuh's chunk. */
-static int wide_slot(const cuda_layout *l) {
-    int most = 0;
-    for (int i = 0; i < l->plan->n_ops; i++) {
-        if (l->plan->ops[i].kind != NN_PROJECT) continue;
-        const cuda_matrix *m = &l->weights[l->plan->ops[i].matrix].matrix;
-        if (m->format == CUDA_F32) continue;
-        most = MAX_OF(most, CUDA_WIDE_SPAN(m->format) / m->block_span * m->block_bytes);
-    }
-    return most;
-}
-
-/* Warps of a block of wide.cu and attend_tiles that copy; as machine.cuh has it. */
-static int copiers_of(const cuda_device *device) {
-    return device->most_threads >= WIDE_THREADS ? 4 : 1;
-}
-
-/* A stage of few.cuh: a chunk of inputs and of all warps' weights. */
-static int few_stage(const cuda_layout *l, int warps, int tokens) {
-    int most = 0;
-    for (int i = 0; i < l->plan->n_ops; i++) {
-        if (l->plan->ops[i].kind != NN_PROJECT) continue;
-        const cuda_matrix *m = &l->weights[l->plan->ops[i].matrix].matrix;
-        const int span = CUDA_WIDE_SPAN(m->format);
-        if (m->format == CUDA_F32) continue;
-        most = MAX_OF(most, tokens * 2 * span + warps * (span / m->block_span) * m->block_bytes);
-    }
-    return up_to((size_t)most, 1024);
-}
-
-/* Few tokens: as many stages as fit, at most 8.  More: four stages of inputs where they fit beside
- * rings of two slots; what is left goes to the rings. */
-static void arrange_wide(cuda_layout *l, const cuda_device *device) {
-    enum { MIN_STAGES = 2, MAX_STAGES = 4, MAX_FEW = 8, GATES = 2048, MOST_TOKENS = 128 };
-    const int bytes = device->shared_bytes - GATES, slot = wide_slot(l);
-    l->wide_threads = MIN_OF(WIDE_THREADS, device->most_threads / 32 * 32);
-    const int warps = l->wide_threads / 32 - copiers_of(device);
-    for (int i = 0; i < CUDA_WIDTHS && slot > 0 && l->plan->max_rows > CUDA_TOKENS; i++) {
-        cuda_wide *w = &l->wide[i];
-        const int stage = (16 << i) * 128, ring = warps * slot;
-        w->tokens = 16 << i;
-        if (i > 0 && l->wide[i - 1].tokens >= l->plan->max_rows) break; /* one tile has all */
-        if (device->major != 9 && w->tokens > MOST_TOKENS) break;       /* too few registers */
-        if (w->tokens <= CUDA_FEW) {
-            w->stage_bytes = few_stage(l, warps, w->tokens);
-            w->n_stages = MIN_OF(MAX_FEW, bytes / w->stage_bytes);
-            if (w->n_stages < MIN_STAGES) break;
-            w->gates = w->n_stages * w->stage_bytes;
-            w->bytes = w->gates + GATES;
-            continue;
-        }
-        w->n_stages = MIN_OF(MAX_STAGES, (bytes - MIN_SLOTS * ring) / stage);
-        if (w->n_stages < MIN_STAGES) break;
-        w->slot_bytes = slot;
-        w->n_slots = MIN_OF((bytes - w->n_stages * stage) / ring, MAX_SLOTS);
-        w->slots = w->n_stages * stage;
-        w->gates = w->slots + w->n_slots * ring;
-        w->bytes = w->gates + GATES;
-    }
-}
 
 /* What the widest tiles need; a step of fewer rows has fewer. */
 static void place_wide(cuda_layout *l, const cuda_device *device) {
@@ -475,56 +290,6 @@ static void choose_splits(cuda_layout *l, const kv_shape *kv, int n_blocks) {
         w->split = (int)rounded;
     }
     w->max_splits = (MAX_OF(kv->pins, kv->ring) + w->split - 1) / w->split;
-}
-
-/* Shared memory of attention of rows of a slot: queries, as many slots as fit, gates. */
-static void arrange_tiles(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
-    enum { TILE_SLOTS = 8, GATES = 16 * TILE_SLOTS };
-    cuda_world *w = &l->world;
-    cuda_look *look = &w->look;
-    const int hd = w->head_dim, share = w->n_heads / w->n_kv_heads, dim = CUDA_TILE_DIM(hd);
-    const int warps = l->wide_threads / 32 - copiers_of(device), groups = (warps + 3) / 4;
-    assert(warps > 0 && groups > 0);
-    const int slot = CUDA_TILE_KEYS(hd, device->major == 9) * dim * 2;
-    if (kv->type == WEIR_F32 || hd % 16 || hd > CUDA_MANY_DIM || share > CUDA_LINES * warps) return;
-    look->tile_at = 2 * groups * CUDA_GROUP_LINES * dim * 2;
-    const int levels = kv_is_scaled(kv->type) ? slot : 0; /* of two slots, on their way */
-    const int left = device->shared_bytes - look->tile_at - GATES - levels;
-    look->tile_slots = MIN_OF(TILE_SLOTS, left / (2 * slot) * 2);
-    look->tile_bytes = look->tile_at + look->tile_slots * slot + GATES + levels;
-    if (look->tile_slots < 2) return;
-    look->tile_rows = CUDA_LINES * warps / share;
-    assert(look->tile_at % 1024 == 0 && slot % 1024 == 0); /* swizzled by address */
-    assert(look->tile_rows > 0 && look->tile_bytes <= device->shared_bytes);
-}
-
-/* Attention of rows alone: two blocks of a multiprocessor share its memory, where slots are enough.
- */
-static void arrange_parts(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
-    enum { PART_SLOTS = 6, LEAST_SLOTS = 3, PART_WARPS = 4, RESERVED = 1024 };
-    cuda_world *w = &l->world;
-    cuda_look *look = &w->look;
-    const int hd = w->head_dim, share = w->n_heads / w->n_kv_heads, stride = 2 * hd + 16;
-    const int scale = kv_is_scaled(kv->type) ? (int)sizeof(float) : 0;
-    const int warps = MIN_OF(PART_WARPS, l->n_warps);
-    const int slot = 2 * CUDA_PART_KEYS * (stride + scale) * warps;
-    assert(look->tile_rows > 0 && look->part_warps == 0);
-    if (share > CUDA_LINES) return;
-    const int sums = warps * share * (hd + 2) * (int)sizeof(float);
-    const int rest = 2 * 2 * (share + 1) * stride + sums + 16;
-    const int slots = (device->shared_bytes / 2 - RESERVED - rest) / slot;
-    look->part_slots = MAX_OF(LEAST_SLOTS, MIN_OF(PART_SLOTS, slots));
-    look->part_bytes = rest + look->part_slots * slot;
-    look->part_blocks = (slots < LEAST_SLOTS ? 1 : 2) * device->n_blocks;
-    if (look->part_bytes <= device->shared_bytes) look->part_warps = warps;
-    assert(look->part_bytes % 16 == 0 && look->part_blocks > 0);
-}
-
-static void arrange_look(cuda_layout *l, const kv_shape *kv, const cuda_device *device) {
-    assert(l->world.n_heads % l->world.n_kv_heads == 0 && l->world.split > 0);
-    if (l->plan->max_rows <= CUDA_TOKENS) return;
-    arrange_tiles(l, kv, device);
-    if (l->world.look.tile_rows) arrange_parts(l, kv, device);
 }
 
 static void place_look(cuda_layout *l, const kv_shape *kv) {
@@ -617,10 +382,8 @@ static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *d
     place_matrices(l, o->weights);
     describe_store(l, kv);
     choose_splits(l, kv, device->n_blocks);
-    WEIR_TRY(arrange_shared(l, device, n_threads, err));
-    l->wide_depth = (widest(l) + 255) / 256 * 256; /* whole chunks */
-    arrange_wide(l, device);
-    arrange_look(l, kv, device);
+    WEIR_TRY(cuda_arrange_walk(l, device, n_threads, err));
+    cuda_arrange_many(l, kv, device);
     place_work(l, kv, device);
     l->tagged_bytes = cuda_choose_tagged(l, l->base + l->bytes);
     place(l, "tagged values", l->tagged_bytes);

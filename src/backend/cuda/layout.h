@@ -72,6 +72,12 @@ weir_status cuda_layout_make(cuda_layout *out, const plan *p, const kv_shape *kv
  * other inputs. */
 int cuda_gated_product(const plan *p, const plan_op *op);
 
+/* blocks.c.  Fails when rows are too wide for a block's shared memory.  Then those of kernels for
+ * many rows, as many as fit. */
+weir_status cuda_arrange_walk(cuda_layout *l, const cuda_device *device, int n_threads,
+                              weir_error *err);
+void cuda_arrange_many(cuda_layout *l, const kv_shape *kv, const cuda_device *device);
+
 /* tags.c.  Gives every result that is tagged its place from `at` on; returns the bytes of all. */
 size_t cuda_choose_tagged(cuda_layout *l, cuda_address at);
 /* Where tensor t lies, as operation i reads it, in a tagged step; 0: where it always does. */
