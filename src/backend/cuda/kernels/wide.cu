@@ -22,6 +22,8 @@
 #include "project.cuh"
 
 #include "prepare.cuh"
+
+#include "keep.cuh"
 #include "wide.cuh"
 
 #include "few.cuh"
