@@ -123,12 +123,11 @@ static void compare(rig *g, int n_wanted) {
     }
 }
 
-/* Tokens [from, to) of sessions [first, end) as one step of one back end; the logits of every other
- * row, whose number it gives. */
-static int step_of(rig *g, backend *on, int first, int end, int from, int to) {
+/* Tokens [from, to) of sessions [0, slots) as one step; the logits of every other row. */
+static void feed(rig *g, int slots, int from, int to) {
     int n = 0, n_wanted = 0;
-    for (int slot = first; slot < end; slot++) {
-        g->groups[slot - first] = (batch_group){.slot = slot, .first = n, .n = to - from};
+    for (int slot = 0; slot < slots; slot++) {
+        g->groups[slot] = (batch_group){.slot = slot, .first = n, .n = to - from};
         for (int t = from; t < to; t++, n++) {
             g->rows[n] = row_of(g, slot, t);
             if (n % 2 == 0) g->wanted[n_wanted++] = n;
@@ -138,17 +137,13 @@ static int step_of(rig *g, backend *on, int first, int end, int from, int to) {
                        .groups = g->groups,
                        .wanted = g->wanted,
                        .n = n,
-                       .n_groups = end - first,
+                       .n_groups = slots,
                        .n_wanted = n_wanted};
     weir_error err = {0};
-    if (on->api->step(on, &all, &err)) fail_msg("%s", err.message);
-    return n_wanted;
-}
-
-/* The same of sessions [0, slots) on both. */
-static void feed(rig *g, int slots, int from, int to) {
-    step_of(g, g->a, 0, slots, from, to);
-    compare(g, step_of(g, g->b, 0, slots, from, to));
+    if (g->a->api->step(g->a, &all, &err) || g->b->api->step(g->b, &all, &err)) {
+        fail_msg("%s", err.message);
+    }
+    compare(g, n_wanted);
 }
 
 /* A prompt in chunks, then tokens one by one. */
@@ -285,49 +280,6 @@ static void attention_becomes_the_next_image(void **state) {
     }
 }
 
-static void the_same_rows_are_stored(rig *g, bool is_pin, int n) {
-    static char rows[2][1 << 16];
-    const size_t bytes = (size_t)n * g->a->api->row_bytes(g->a, is_pin);
-    const int first = is_pin ? 0 : (int)(g->start % (uint64_t)g->store.ring);
-    weir_error err = {0};
-    assert_true(bytes <= sizeof rows[0]);
-    for (int slot = 0; slot < MOST_SLOTS; slot++) {
-        for (int i = 0; i < 2; i++) {
-            backend *on = i ? g->b : g->a;
-            if (on->api->export_rows(on, slot, is_pin, first, n, rows[i], &err)) {
-                fail_msg("%s", err.message);
-            }
-        }
-        assert_memory_equal(rows[0], rows[1], bytes);
-    }
-}
-
-/* Rows alone are stored by attention, from what the product left; chunks by the product.  A product
- * of as many rows gives the same bits, so both store the same. */
-static void keys_left_by_products_are_those_that_attention_stores(void **state) {
-    (void)state;
-    const made_shape shapes[] = {
-        {.type = TENSOR_BF16, .head_dim = 32, .rope_dims = 32},
-        {.type = TENSOR_F16, .head_dim = 32, .rope_dims = 16, .interleaved = true, .bias = true},
-        {.type = TENSOR_Q8_0, .head_dim = 64, .rope_dims = 32, .bias = true},
-        {.type = TENSOR_BF16, .head_dim = 16, .alibi = true},
-    };
-    enum { END = PINS + 5 };
-    for (size_t i = 0; i < 2 * COUNT_OF(shapes); i++) {
-        made_shape s = shapes[i / 2];
-        s.dim = 64, s.ffn_dim = 96, s.n_layers = 1, s.n_heads = 4, s.n_kv_heads = 2, s.vocab = 72;
-        rig g = rig_open(&s, i % 2 ? WEIR_F16 : WEIR_BF16, "cuda", "cuda");
-        for (int t = 0; t < END; t++) step_of(&g, g.a, 0, MOST_SLOTS, t, t + 1);
-        for (int t = 0; t < END; t += 2) {
-            step_of(&g, g.b, 0, MOST_SLOTS / 2, t, t + 2);
-            step_of(&g, g.b, MOST_SLOTS / 2, MOST_SLOTS, t, t + 2);
-        }
-        the_same_rows_are_stored(&g, true, PINS);
-        the_same_rows_are_stored(&g, false, END - PINS);
-        rig_close(&g);
-    }
-}
-
 /* Tiles enough that a block multiplies two of them at a time, and has more copied as pairs. */
 static void blocks_with_many_tiles_give_the_reference(void **state) {
     (void)state;
@@ -447,7 +399,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(keys_enough_for_whole_tiles_give_the_reference),
         cmocka_unit_test(tiles_of_every_width_give_the_reference),
         cmocka_unit_test(attention_becomes_the_next_image),
-        cmocka_unit_test(keys_left_by_products_are_those_that_attention_stores),
         cmocka_unit_test(blocks_with_many_tiles_give_the_reference),
         cmocka_unit_test(blocks_without_work_do_no_harm),
         cmocka_unit_test(far_along_a_stream_nothing_changes),

@@ -81,51 +81,17 @@ int cuda_gated_product(const plan *p, const plan_op *op) {
     return -1;
 }
 
-/* The product whose result, [q | k | v], an attention reads k and v of; -1: they come from
- * elsewhere, or heads are none that can be told by a mask. */
-static int keys_product(const plan *p, const plan_op *op) {
-    assert(op >= p->ops && op < p->ops + p->n_ops);
-    const int hd = p->attention.head_dim;
-    if (op->kind != NN_ATTEND || hd % CUDA_TILE || (hd & (hd - 1)) || p->rope.pairs % 8) return -1;
-    const plan_tensor *k = &p->tensors[op->in[1]], *v = &p->tensors[op->v];
-    for (int i = (int)(op - p->ops) - 1; i >= 0; i--) {
-        const plan_op *from = &p->ops[i];
-        if (from->out < 0 || p->tensors[from->out].base != k->base) continue;
-        const plan_tensor *out = &p->tensors[from->out];
-        const bool is_last = v->base == k->base && v->column == k->column + k->features &&
-                             v->column + v->features == out->column + out->features;
-        const bool fits = from->kind == NN_PROJECT && from->residual < 0 && is_last &&
-                          (k->column - out->column) % CUDA_TILE == 0;
-        return fits ? i : -1;
-    }
-    return -1;
-}
-
-/* How a matrix is packed that is used so in its only product; in rows as they are elsewhere. */
-static void choose_order(const plan *p, int matrix, cuda_matrix *out) {
+/* Rows of gate of a matrix that is used so in all its products; 0: in rows as they are. */
+static int gated_rows(const plan *p, int matrix) {
     assert(matrix >= 0 && matrix < p->n_matrices);
-    int n = 0, gated = 0, n_keys = 0, keys = -1;
+    int n = 0, gated = 0;
     for (int i = 0; i < p->n_ops; i++) {
         const plan_op *op = &p->ops[i];
-        const int from = cuda_gated_product(p, op), kv = keys_product(p, op);
+        const int from = cuda_gated_product(p, op);
         if (op->matrix >= 0 && plan_owner(p, op->matrix) == plan_owner(p, matrix)) n++;
         if (from >= 0 && p->ops[from].matrix == matrix) gated++;
-        if (kv >= 0 && p->ops[kv].matrix == matrix) n_keys++, keys = op->in[1];
     }
-    const int rows = p->matrices[matrix].rows;
-    out->gated = n == 1 && gated == 1 ? rows / 2 : 0;
-    if (out->gated) {
-        out->order =
-            (cuda_order){.end = rows, .mask = (1 << 30) - 1, .paired = rows, .apart = out->gated};
-    } else if (n == 1 && n_keys == 1) {
-        const int features = p->tensors[keys].features, first = rows - 2 * features;
-        assert(first >= 0 && first % CUDA_TILE == 0 && features % p->attention.head_dim == 0);
-        out->order = (cuda_order){.first = first,
-                                  .end = first + features,
-                                  .mask = p->attention.head_dim - 1,
-                                  .paired = 2 * p->rope.pairs,
-                                  .apart = p->rope.interleaved ? 1 : p->rope.pairs};
-    }
+    return n == 1 && gated == 1 ? p->matrices[matrix].rows / 2 : 0;
 }
 
 static void place_matrices(cuda_layout *l, weir_type wanted) {
@@ -137,7 +103,7 @@ static void place_matrices(cuda_layout *l, weir_type wanted) {
         to->type = packed_type(p, root, wanted);
         to->is_owner = root == i;
         cuda_shape(&to->matrix, cuda_format_of(to->type), m->rows, m->cols);
-        choose_order(p, i, &to->matrix);
+        to->matrix.gated = gated_rows(p, i);
         const size_t bytes = size_mul((size_t)to->matrix.n_tiles, (size_t)to->matrix.tile_bytes);
         to->matrix.tiles = to->is_owner ? place(l, m->name, bytes) : l->weights[root].matrix.tiles;
         to->matrix.bias = place_vector(l, "bias", m->bias, (size_t)m->rows * sizeof(float));

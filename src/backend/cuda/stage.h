@@ -87,17 +87,6 @@ typedef struct cuda_tensor {
     int unused;
 } cuda_tensor;
 
-/* How rows are packed.  Where two rows are wanted together, of gate and up, or features of a key
- * that are turned together, a tile has 8 of these and 8 of those, and whoever finishes row r of it
- * finishes row r + 8.
- *
- *     [first, end) in periods of mask + 1 rows (a head; or all), each
- *         | paired: row i and row i + apart (i even, where that is 1) |  rows as they are |     */
-typedef struct cuda_order {
-    int first, end; /* of [q; k; v] the rows of k; end 0: no pairs, and no keys */
-    int mask, paired, apart;
-} cuda_order;
-
 typedef struct cuda_matrix {
     cuda_address tiles; /* [n_tiles][tile_bytes] */
     cuda_address bias;  /* [rows] float; 0: none */
@@ -108,34 +97,19 @@ typedef struct cuda_matrix {
     int block_bytes;  /* of a block */
     int block_span;   /* k of a block */
     int chunk_blocks; /* blocks that fit a slot */
-    int gated;        /* of [gate; up] that is used as act(gate) * up only: rows of gate; or 0 */
-    cuda_order order;
+    int gated;        /* of [gate; up]: rows of gate, in packed order 8 by 8; 0: rows as they are */
+    int unused;
 } cuda_matrix;
 
-#ifndef DEVICE /* on the host */
-    #define DEVICE static inline
-#endif
-
-/* Whether row i, packed or as it is, is one of a pair. */
-DEVICE int cuda_is_paired(const cuda_order *o, int i) {
-    return i >= o->first && i < o->end && ((i - o->first) & o->mask) < o->paired;
-}
-
-/* The row of a matrix that is packed as its row i. */
-DEVICE int cuda_row_of(const cuda_order *o, int i) {
-    const int in = (i - o->first) & o->mask, pair = (in >> 4) * 8 + (in & 7);
-    if (!cuda_is_paired(o, i)) return i;
-    return i - in + (o->apart == 1 ? 2 * pair : pair) + (in & 8 ? o->apart : 0);
-}
-
+/* The row of a matrix that is packed as its row i.  Where a product is wanted as act(gate) * up
+ * only, a tile has 8 rows of each, and whoever finishes row r of it finishes row r + 8. */
+#define CUDA_ROW_OF(gated, i) \
+    ((gated) ? (i) / 16 * 8 + (i) % 8 + ((i) % 16 < 8 ? 0 : (gated)) : (i))
 /* The other way round. */
-DEVICE int cuda_packed_row(const cuda_order *o, int row) {
-    const int in = (row - o->first) & o->mask;
-    const int is_second = o->apart == 1 ? in & 1 : in >= o->apart;
-    const int pair = o->apart == 1 ? in >> 1 : in - is_second * o->apart;
-    if (!cuda_is_paired(o, row)) return row;
-    return row - in + (pair >> 3) * 16 + (pair & 7) + is_second * 8;
-}
+#define CUDA_PACKED_ROW(gated, row)                 \
+    (!(gated)          ? (row)                      \
+     : (row) < (gated) ? (row) / 8 * 16 + (row) % 8 \
+                       : ((row) - (gated)) / 8 * 16 + 8 + ((row) - (gated)) % 8)
 
 typedef struct cuda_norm {
     cuda_address weight, bias; /* [group] float; bias may be 0 */
@@ -270,7 +244,7 @@ typedef struct cuda_world { /* the argument of every kernel */
     int n_heads, n_kv_heads, head_dim;
     int split;      /* keys of a split of the window */
     int max_splits; /* of a row */
-    int stores;     /* a product leaves keys and values in the store, and not where others would */
+    int unused;
     cuda_address alibi;           /* [n_heads] float; 0: none */
     cuda_address partials;        /* [items][max_splits][CUDA_HEADS][head_dim + 2] float */
     cuda_address tickets;         /* [items] */

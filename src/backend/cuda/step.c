@@ -207,17 +207,6 @@ static bool leaves_image(const cuda *c, const cuda_world *w, int i) {
            (leaves_attention(w, s, next) || leaves_gate(c, w, s, next));
 }
 
-/* Stage i leaves keys and values in the store, so the next one has nothing to do. */
-static bool leaves_keys(const cuda *c, const cuda_world *w, int i) {
-    if (i < 0 || i + 1 >= c->layout.n_stages || w->alone || !w->folds) return false;
-    const cuda_stage *s = &c->layout.stages[i];
-    assert(s[1].kind != CUDA_STORE || s[1].layer < w->n_layers);
-    const bool is_half = (w->kv_type == CUDA_KV_F16 || w->kv_type == CUDA_KV_BF16) &&
-                         (w->pin_type == CUDA_KV_F16 || w->pin_type == CUDA_KV_BF16);
-    return is_wide(c, w, s) && s[1].kind == CUDA_STORE && s->matrix.order.end > 0 &&
-           !s->matrix.gated && is_half;
-}
-
 /* A product of many tokens: its inputs, then the product. */
 static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error *err) {
     const int width = choose_width(&c->layout, rows);
@@ -228,8 +217,7 @@ static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error 
     w->wide = c->layout.wide[width];
     w->image = is_made ? c->layout.stages[i].in.at : c->layout.world.image;
     w->image_out = leaves_image(c, w, i) ? c->layout.stages[i].out.at : 0;
-    w->stores = leaves_keys(c, w, i);
-    assert(w->image && w->wide.tokens > 0 && !(w->stores && w->image_out));
+    assert(w->image && w->wide.tokens > 0);
     if (!is_made) {
         WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, PREPARERS * c->device.n_blocks),
                              c->n_threads, PREPARE_BYTES, arguments, err));
@@ -273,7 +261,7 @@ static weir_status spread(cuda *c, cuda_world *w, int i, weir_error *err) {
 static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
     const cuda_stage *s = &c->layout.stages[i];
     const int rows = s->out.selected ? w->n_wanted : w->n;
-    if (s->kind == CUDA_STORE && (w->alone || leaves_keys(c, w, i - 1))) return WEIR_OK;
+    if (s->kind == CUDA_STORE && w->alone) return WEIR_OK;
     if (s->kind == NN_ATTEND && w->look.tile_rows) return attend(c, w, i, err);
     if (is_wide(c, w, s)) return multiply(c, w, i, rows, err);
     const bool is_spread = s->kind != NN_PROJECT && s->kind != NN_ATTEND;

@@ -28,7 +28,7 @@ typedef struct upload { /* some tiles of one matrix */
 /* The row that is packed as row i of tile `tile`. */
 static int source_row(const upload *u, int tile, int i) {
     assert(tile >= 0 && tile < u->to->matrix.n_tiles && i >= 0 && i < CUDA_TILE);
-    return cuda_row_of(&u->to->matrix.order, tile * CUDA_TILE + i);
+    return CUDA_ROW_OF(u->to->matrix.gated, tile * CUDA_TILE + i);
 }
 
 /* A row as blocks of 64 e4m3 with their scale. */

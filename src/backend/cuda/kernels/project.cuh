@@ -124,7 +124,7 @@ typedef struct addend {
 } addend;
 
 DEVICE int row_of_packed(const cuda_stage *s, int packed) {
-    return cuda_row_of(&s->matrix.order, packed);
+    return CUDA_ROW_OF((u32)s->matrix.gated, (u32)packed);
 }
 
 DEVICE addend addend_of(const cuda_world *w, const cuda_stage *s, int packed, int r) {

@@ -84,7 +84,7 @@ COLD float super_at(const char *block, int format, int r, int k) {
 }
 
 COLD float weight_at(const cuda_matrix *m, int of, int k) {
-    const int row = cuda_packed_row(&m->order, of);
+    const int row = CUDA_PACKED_ROW(m->gated, of);
     const char *block = (const char *)m->tiles + (u64)(row / CUDA_TILE) * m->tile_bytes +
                         (u64)(k / m->block_span) * (u64)m->block_bytes;
     const int r = row % CUDA_TILE, at = k % m->block_span;

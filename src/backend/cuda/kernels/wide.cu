@@ -22,8 +22,6 @@
 #include "project.cuh"
 
 #include "prepare.cuh"
-
-#include "keep.cuh"
 #include "wide.cuh"
 
 #include "few.cuh"

@@ -312,8 +312,7 @@ DEVICE void put_image(const cuda_world *w, const cuda_stage *s, const float *all
             const float other = shuffle_xor(is_odd ? a : b, 4);
             words[i] = is_odd ? bf16_of_floats(other, b) : bf16_of_floats(a, other);
         }
-        const u32 other =
-            bits_of_float(shuffle_xor(float_of_bits(is_high ? words[0] : words[1]), 16));
+        const u32 other = bits_of_float(shuffle_xor(float_of_bits(words[is_high ? 0 : 1]), 16));
         const u32 pair[2] = {is_high ? other : words[0], is_high ? words[1] : other};
         const int t = (j + is_high) * 8 + LANE % 4 * 2 + is_odd;
         if (t < left) store_8(stage + t * 128 + (part ^ t % 8) * 16 + feature % 16, pair);
@@ -347,8 +346,8 @@ DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all,
     enum { MOST = 8 }; /* groups of 8 tokens at a time */
     const int packed = tile * CUDA_TILE + LANE / 4, rows = s->matrix.rows;
     const int left = rows_of(w, &s->out) - first - LANE % 4 * 2;
-    const cuda_order order = s->matrix.order;
-    const int row[2] = {cuda_row_of(&order, packed), cuda_row_of(&order, packed + 8)};
+    const int row[2] = {CUDA_ROW_OF(s->matrix.gated, packed),
+                        CUDA_ROW_OF(s->matrix.gated, packed + 8)};
     const bool is_folded = s->folded && s->matrix.gated && w->folds;
     const bool is_scaled = FORMAT_OF(&s->matrix) != CUDA_BF16;
     const int most = is_scaled ? MOST / 2 : MOST, n = tokens / 8 < most ? tokens / 8 : most;
@@ -360,10 +359,6 @@ DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all,
     }
     if (w->image_out) {
         put_image(w, s, all, tile, first, tokens, bias);
-        return;
-    }
-    if (w->stores && tile * CUDA_TILE >= order.first) {
-        if (is_in[0]) keep_tile(w, s, all, tile, first, tokens); /* then all its rows are there */
         return;
     }
     const lane_rows more = lane_rows_of(&s->residual, first, row);
