@@ -38,7 +38,7 @@ typedef struct coroutine {
     bool started, done;
 } coroutine;
 
-typedef struct meeting { /* of a block or of a warp */
+typedef struct meeting { /* of a block, of some of its warps, of a warp or of a cluster */
     int here, ended;
     unsigned round;
 } meeting;
@@ -46,9 +46,11 @@ typedef struct meeting { /* of a block or of a warp */
 typedef struct launch {
     void (*run)(void **arguments);
     void **arguments;
-    int n_blocks, n_threads, n_alive;
+    int n_blocks, cluster, n_threads, n_alive;
     coroutine *threads; /* [n_blocks * n_threads] */
     meeting *blocks;    /* [n_blocks] */
+    meeting *some;      /* [n_blocks] */
+    meeting *clusters;  /* [n_blocks / cluster] */
     meeting *warps;     /* [n_blocks * n_threads / 32] */
     char *stacks;
     int now;
@@ -64,9 +66,22 @@ void emulator_fail(const char *what) {
     abort();
 }
 
+/* All that have not ended have arrived. */
+static void settle_cluster(meeting *m) {
+    if (m->here == 0 || m->here + m->ended < running->cluster * running->n_threads) return;
+    m->here = 0;
+    m->round++;
+}
+
+static meeting *cluster_of(int i) {
+    return &running->clusters[i / running->n_threads / running->cluster];
+}
+
 static void body(void) {
     running->run(running->arguments);
     running->threads[running->now].done = true;
+    cluster_of(running->now)->ended++;
+    settle_cluster(cluster_of(running->now));
     running->blocks[running->now / running->n_threads].ended++;
     running->warps[running->now / 32].ended++;
     running->n_alive--;
@@ -119,6 +134,23 @@ static void meet(meeting *m, int n) {
 
 void emulator_meet_block(void) {
     meet(block_of(running->now), running->n_threads);
+}
+
+void emulator_meet_some(int n) {
+    if (emulator_now->thread >= n) emulator_fail("meets threads before it");
+    meet(&running->some[running->now / running->n_threads], n);
+}
+
+void emulator_cluster_arrive(void) {
+    meeting *m = cluster_of(running->now);
+    emulator_now->cluster_round = (int)m->round;
+    m->here++;
+    settle_cluster(m);
+}
+
+void emulator_cluster_wait(void) {
+    const meeting *m = cluster_of(running->now);
+    while ((int)m->round == emulator_now->cluster_round) yield_now();
 }
 
 void emulator_meet_warp(void) {
@@ -180,30 +212,35 @@ static void (*find(const char *kernel))(void **) {
     return NULL;
 }
 
-bool emulator_launch(const char *kernel, int n_blocks, int n_threads, size_t shared_size,
-                     void **arguments) {
+bool emulator_launch(const char *kernel, int n_blocks, int cluster, int n_threads,
+                     size_t shared_size, void **arguments) {
     const int n = n_blocks * n_threads;
+    const size_t shared_step = (shared_size + 127) / 128 * 128;
     launch l = {.run = find(kernel),
                 .arguments = arguments,
                 .n_blocks = n_blocks,
+                .cluster = cluster,
                 .n_threads = n_threads,
                 .n_alive = n};
-    if (!l.run || n > MAX_THREADS || n_threads % 32) return false;
+    if (!l.run || n > MAX_THREADS || n_threads % 32 || n_blocks % cluster) return false;
     l.threads = calloc((size_t)n, sizeof *l.threads);
     l.blocks = calloc((size_t)n_blocks, sizeof *l.blocks);
+    l.some = calloc((size_t)n_blocks, sizeof *l.some);
+    l.clusters = calloc((size_t)(n_blocks / cluster), sizeof *l.clusters);
     l.warps = calloc((size_t)n / 32, sizeof *l.warps);
     l.stacks = mmap(NULL, (size_t)n * STACK, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    char *shared = aligned_alloc(128, (size_t)n_blocks * ((shared_size + 127) / 128 * 128));
+    char *shared = aligned_alloc(128, (size_t)n_blocks * shared_step);
     u32 *exchange = calloc((size_t)n * 8, sizeof *exchange);
-    memset(shared, 0x7f, (size_t)n_blocks * ((shared_size + 127) / 128 * 128));
+    memset(shared, 0x7f, (size_t)n_blocks * shared_step);
     for (int i = 0; i < n; i++) {
         l.threads[i].self = (emulated){.thread = i % n_threads,
                                        .block = i / n_threads,
                                        .n_threads = n_threads,
                                        .n_blocks = n_blocks,
-                                       .shared = shared + (size_t)(i / n_threads) *
-                                                              ((shared_size + 127) / 128 * 128),
+                                       .cluster = cluster,
+                                       .shared_step = shared_step,
+                                       .shared = shared + (size_t)(i / n_threads) * shared_step,
                                        .exchange = exchange + (size_t)(i / 32) * 256};
     }
     running = &l;
@@ -215,6 +252,8 @@ bool emulator_launch(const char *kernel, int n_blocks, int n_threads, size_t sha
     running = NULL;
     free(l.threads);
     free(l.blocks);
+    free(l.some);
+    free(l.clusters);
     free(l.warps);
     munmap(l.stacks, (size_t)n * STACK);
     free(shared);

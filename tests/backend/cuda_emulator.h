@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,8 @@ typedef unsigned long long u64;
 
 typedef struct emulated { /* the running thread */
     int thread, block, n_threads, n_blocks, block_y;
+    int cluster, cluster_round; /* blocks of its cluster; the meeting it has arrived at */
+    size_t shared_step;         /* from a block's shared memory to the next one's */
     char *shared;
     u32 *exchange; /* [32][8] words of its warp */
     struct {       /* copies that were started, not seen yet */
@@ -45,6 +48,9 @@ extern emulated *emulator_now; /* tests only: the library has no such variable *
 
 void emulator_meet_block(void);
 void emulator_meet_warp(void);
+void emulator_meet_some(int n); /* threads from 0 on of a block */
+void emulator_cluster_arrive(void);
+void emulator_cluster_wait(void);
 void emulator_spin(void);
 void emulator_fail(const char *what);
 
@@ -646,6 +652,26 @@ DEVICE void copy_through_once(void *to, const void *from, int bytes, u64 *gate) 
     copy_through(to, from, bytes, gate);
 }
 
+/* ---- clusters of blocks */
+
+DEVICE void cluster_arrive(void) {
+    emulator_cluster_arrive();
+}
+
+DEVICE void cluster_wait(void) {
+    emulator_cluster_wait();
+}
+
+DEVICE void cluster_load_4(float out[4], const void *p, int rank) {
+    if (rank < 0 || rank >= emulator_now->cluster) emulator_fail("no such block in a cluster");
+    const int away = rank - emulator_now->block % emulator_now->cluster;
+    memcpy(out, (const char *)p + (ptrdiff_t)away * (ptrdiff_t)emulator_now->shared_step, 16);
+}
+
+DEVICE void some_sync(int n) {
+    emulator_meet_some(n);
+}
+
 /* Runs a kernel by name; false: there is none, or the launch is too large to emulate. */
-bool emulator_launch(const char *kernel, int n_blocks, int n_threads, size_t shared_size,
-                     void **arguments);
+bool emulator_launch(const char *kernel, int n_blocks, int cluster, int n_threads,
+                     size_t shared_size, void **arguments);

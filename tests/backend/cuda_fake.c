@@ -40,6 +40,7 @@ typedef struct counter {
 typedef struct recorded {
     handle function;
     unsigned grid[3], block[3], shared;
+    int cluster;
     cuda_world world;
 } recorded;
 
@@ -316,11 +317,12 @@ API(cuFuncSetAttribute, (handle function, int attribute, int value)) {
     return attribute == 8 && value <= SHARED_HERE ? 0 : 1;
 }
 
-static int launch(handle function, const unsigned *grid, const unsigned *block, unsigned shared,
-                  void **arguments) {
+static int launch(handle function, const unsigned *grid, int cluster, const unsigned *block,
+                  unsigned shared, void **arguments) {
     if (grid[1] != 1 || grid[2] != 1 || block[1] != 1 || block[2] != 1) return 1;
     if (shared > SHARED_HERE || block[0] > THREADS_HERE) return 1;
-    return emulator_launch(function, (int)grid[0], (int)block[0], shared, arguments) ? 0 : 98;
+    return emulator_launch(function, (int)grid[0], cluster, (int)block[0], shared, arguments) ? 0
+                                                                                              : 98;
 }
 
 typedef struct shape { /* CUlaunchConfig */
@@ -330,21 +332,41 @@ typedef struct shape { /* CUlaunchConfig */
     unsigned n_attributes;
 } shape;
 
+/* Blocks of a cluster, by the second attribute; 0: the attributes are not as they should be. */
+static int cluster_of(const shape *s) {
+    const int *cluster = s->attributes + 18;
+    if (s->n_attributes > 0 && (s->attributes[0] != 6 || s->attributes[2] != 1)) return 0;
+    if (s->n_attributes < 2) return 1;
+    const bool is_right = s->n_attributes == 2 && cluster[0] == 4 && cluster[2] > 0 &&
+                          cluster[2] <= 8 && cluster[3] == 1 && cluster[4] == 1 &&
+                          s->grid[0] % (unsigned)cluster[2] == 0;
+    return is_right ? cluster[2] : 0;
+}
+
+API(cuOccupancyMaxActiveClusters, (int *out, handle function, const shape *s)) {
+    CALLED;
+    const int cluster = cluster_of(s);
+    *out = cluster && function ? blocks_here() / cluster : 0;
+    return cluster ? 0 : 1;
+}
+
 API(cuLaunchKernelEx, (const shape *s, handle function, void **arguments, void **extra)) {
     CALLED;
     (void)extra;
-    if (s->n_attributes > 1 || (s->n_attributes && s->attributes[0] != 6)) return 1;
+    const int cluster = cluster_of(s);
+    if (cluster == 0) return 1;
     if (recording) {
         if (recording->n == MAX_RECORDED) return 2;
         recorded *r = &recording->launches[recording->n++];
         r->function = function;
         r->shared = s->shared;
+        r->cluster = cluster;
         memcpy(r->grid, s->grid, sizeof r->grid);
         memcpy(r->block, s->block, sizeof r->block);
         memcpy(&r->world, arguments[0], sizeof r->world);
         return 0;
     }
-    return launch(function, s->grid, s->block, s->shared, arguments);
+    return launch(function, s->grid, cluster, s->block, s->shared, arguments);
 }
 
 API(cuLaunchCooperativeKernel,
@@ -353,7 +375,8 @@ API(cuLaunchCooperativeKernel,
     CALLED;
     (void)stream;
     if ((int)gx > blocks_here() || recording) return 720;
-    return launch(function, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, arguments);
+    return launch(function, (unsigned[]){gx, gy, gz}, 1, (unsigned[]){bx, by, bz}, shared,
+                  arguments);
 }
 
 API(cuStreamBeginCapture_v2, (handle stream, int mode)) {
@@ -401,7 +424,7 @@ API(cuGraphLaunch, (handle executable, handle stream)) {
         const recorded *r = &g->launches[i];
         cuda_world world = r->world; /* a kernel may change its copy */
         void *arguments[] = {&world};
-        const int failed = launch(r->function, r->grid, r->block, r->shared, arguments);
+        const int failed = launch(r->function, r->grid, r->cluster, r->block, r->shared, arguments);
         if (failed) return failed;
     }
     return 0;

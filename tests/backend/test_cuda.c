@@ -315,6 +315,27 @@ static void blocks_without_work_do_no_harm(void **state) {
     unsetenv("FAKE_GPU_BLOCKS");
 }
 
+/* Blocks that share a tile, of widths with one, two, four and eight groups of tokens; rows of k
+ * that do not divide evenly. */
+static void clusters_of_blocks_give_the_reference(void **state) {
+    (void)state;
+    static const int chunks[] = {3, 8, 10};
+    setenv("FAKE_GPU_BLOCKS", "11", 1);
+    for (size_t i = 0; i < 2 * COUNT_OF(chunks); i++) {
+        made_shape s = LLAMA;
+        s.n_layers = 1, s.dim = 320, s.ffn_dim = i % 4 < 2 ? 640 : 128;
+        s.type = i % 2 ? TENSOR_BF16 : TENSOR_Q8_0;
+        rig g = rig_open(&s, WEIR_F16, "cuda", "ref");
+        feed(&g, MOST_SLOTS, 0, chunks[i / 2]);
+        feed(&g, MOST_SLOTS, chunks[i / 2], chunks[i / 2] + 1);
+        printf("%-8s clusters, %2d rows   %.2g\n", tensor_type_name(s.type),
+               MOST_SLOTS * chunks[i / 2], g.worst);
+        assert_true(g.worst <= (i % 2 ? CLOSE_MANY_BF16 : CLOSE_MANY));
+        rig_close(&g);
+    }
+    unsetenv("FAKE_GPU_BLOCKS");
+}
+
 /* Weights whose products meet at barriers, and those whose values are tagged. */
 static const tensor_type both_ways[] = {TENSOR_F32, TENSOR_BF16, TENSOR_Q4_0};
 
@@ -401,6 +422,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(attention_becomes_the_next_image),
         cmocka_unit_test(blocks_with_many_tiles_give_the_reference),
         cmocka_unit_test(blocks_without_work_do_no_harm),
+        cmocka_unit_test(clusters_of_blocks_give_the_reference),
         cmocka_unit_test(far_along_a_stream_nothing_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

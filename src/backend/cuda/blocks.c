@@ -170,7 +170,7 @@ static void arrange_wide(cuda_layout *l, const cuda_device *device) {
     enum { MIN_STAGES = 2, MAX_STAGES = 4, MAX_FEW = 8, GATES = 2048, MOST_TOKENS = 128 };
     const int bytes = device->shared_bytes - GATES, slot = wide_slot(l);
     l->wide_threads = MIN_OF(WIDE_THREADS, device->most_threads / 32 * 32);
-    const int warps = l->wide_threads / 32 - copiers_of(device);
+    const int warps = l->multipliers = l->wide_threads / 32 - copiers_of(device);
     for (int i = 0; i < CUDA_WIDTHS && slot > 0 && l->plan->max_rows > CUDA_TOKENS; i++) {
         cuda_wide *w = &l->wide[i];
         const int stage = (16 << i) * 128, ring = warps * slot;
@@ -203,7 +203,7 @@ static void arrange_tiles(cuda_layout *l, const kv_shape *kv, const cuda_device 
     cuda_world *w = &l->world;
     cuda_look *look = &w->look;
     const int hd = w->head_dim, share = w->n_heads / w->n_kv_heads, dim = CUDA_TILE_DIM(hd);
-    const int warps = l->wide_threads / 32 - copiers_of(device), groups = (warps + 3) / 4;
+    const int warps = l->multipliers, groups = (warps + 3) / 4;
     assert(warps > 0 && groups > 0);
     const int slot = CUDA_TILE_KEYS(hd, device->major == 9) * dim * 2;
     if (kv->type == WEIR_F32 || hd % 16 || hd > CUDA_MANY_DIM || share > CUDA_LINES * warps) return;

@@ -73,7 +73,12 @@ static weir_status load_wide(cuda *c, weir_error *err) {
         const cuda_wide *p = &c->layout.wide[i];
         char name[16];
         snprintf(name, sizeof name, "wide_%d", p->tokens);
-        if (p->bytes) WEIR_TRY(cuda_load(c, &c->wide[i], name, p->bytes, err));
+        if (p->bytes == 0) continue;
+        WEIR_TRY(cuda_load(c, &c->wide[i], name, p->bytes, err));
+        for (int n = 1; n <= CUDA_CLUSTER && c->device.major >= 9; n++) {
+            WEIR_TRY(cuda_count_clusters(c, &c->clusters[i][n], c->wide[i], n,
+                                         c->layout.wide_threads, p->bytes, err));
+        }
     }
     return WEIR_OK;
 }

@@ -53,6 +53,7 @@ typedef struct cuda_layout {
     int formats;                   /* bits of cuda_format that some stage has */
     cuda_wide wide[CUDA_WIDTHS];   /* that fit; of 16 << i tokens */
     int wide_threads;              /* of a block of `wide` */
+    int multipliers;               /* of its warps, those that multiply: tiles of 16 rows */
     size_t wide_depth;             /* of its widest input */
     cuda_world world;              /* what is the same in every step */
     cuda_address times;            /* of stages, when they are measured */

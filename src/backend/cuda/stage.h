@@ -23,6 +23,7 @@ enum {
                                matrix instruction that has eight                               */
     CUDA_WIDTHS = 5,        /* tokens of a tile of wide.cu: 16 << 0 .. 4                         */
     CUDA_FEW = 64,          /* of those, made by few.cuh                                       */
+    CUDA_CLUSTER = 8,          /* blocks of a cluster of few.cuh, at most                            */
     CUDA_HEADS = 4,         /* query heads that look at the same keys together, at most        */
     CUDA_KEYS = 8,          /* that a warp of `walk` looks at together */
     CUDA_PLACE_BYTES = 512, /* of a ring_place, at most */
@@ -202,6 +203,8 @@ typedef struct cuda_wide {
     int bytes;    /* 0: tiles of so many tokens do not fit                           */
     int n_slots, slot_bytes;
     int stage_bytes; /* of few tokens: inputs, then the weights of all multipliers; no slots then */
+    int cluster;        /* blocks that make a tile together; 0: all tiles, cut evenly */
+    int unused;
 } cuda_wide;
 
 typedef struct cuda_look {   /* attention of many rows; attend_many.cuh, attend_tiles.cuh */

@@ -12,25 +12,53 @@
 #include <assert.h>
 #include <string.h>
 
+enum { EARLY = 6 /* PROGRAMMATIC_STREAM_SERIALIZATION */, CLUSTER = 4 /* CLUSTER_DIMENSION */ };
+
 enum {
     PREPARERS = 4,       /* blocks of `prepare` on a multiprocessor, at most */
     PREPARE_BYTES = 128, /* of shared memory: a float for each warp */
-    SPREADERS = 4,       /* blocks of `spread` on a multiprocessor */
-    EARLY_ATTRIBUTE = 6  /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
+    SPREADERS = 4        /* blocks of `spread` on a multiprocessor */
 };
+
+/* attributes [2] */
+static cuda_launch_shape shape_of(const cuda *c, int n_blocks, int cluster, int n_threads,
+                                  int shared_bytes, cuda_attribute *attributes) {
+    const bool has_attributes = c->device.major >= 9;
+    assert(n_threads > 0 && (cluster <= 1 || (has_attributes && n_blocks % cluster == 0)));
+    attributes[0] = (cuda_attribute){.id = EARLY, .value = {1}};
+    attributes[1] = (cuda_attribute){.id = CLUSTER, .value = {cluster, 1, 1}};
+    return (cuda_launch_shape){.grid = {(unsigned)n_blocks, 1, 1},
+                               .block = {(unsigned)n_threads, 1, 1},
+                               .shared = (unsigned)shared_bytes,
+                               .stream = c->device.stream,
+                               .attributes = attributes,
+                               .n_attributes = has_attributes ? 1 + (cluster > 1) : 0};
+}
+
+weir_status cuda_launch_clusters(cuda *c, cuda_handle kernel, int n_blocks, int cluster,
+                                 int n_threads, int shared_bytes, void **arguments,
+                                 weir_error *err) {
+    cuda_attribute attributes[2];
+    const cuda_launch_shape shape =
+        shape_of(c, n_blocks, cluster, n_threads, shared_bytes, attributes);
+    assert(kernel);
+    return CUDA_CALL(&c->device, launch, err, &shape, kernel, arguments, NULL);
+}
 
 weir_status cuda_launch(cuda *c, cuda_handle kernel, int n_blocks, int n_threads, int shared_bytes,
                         void **arguments, weir_error *err) {
-    cuda_device *d = &c->device;
-    assert(kernel && n_threads > 0);
-    const cuda_attribute early = {.id = EARLY_ATTRIBUTE, .value = {1}};
-    const cuda_launch_shape shape = {.grid = {(unsigned)n_blocks, 1, 1},
-                                     .block = {(unsigned)n_threads, 1, 1},
-                                     .shared = (unsigned)shared_bytes,
-                                     .stream = d->stream,
-                                     .attributes = &early,
-                                     .n_attributes = d->major >= 9};
-    return CUDA_CALL(d, launch, err, &shape, kernel, arguments, NULL);
+    return cuda_launch_clusters(c, kernel, n_blocks, 1, n_threads, shared_bytes, arguments, err);
+}
+
+weir_status cuda_count_clusters(cuda *c, int *out, cuda_handle kernel, int cluster, int n_threads,
+                                int shared_bytes, weir_error *err) {
+    cuda_attribute attributes[2];
+    const int n_blocks = c->device.n_blocks / cluster * cluster;
+    const cuda_launch_shape shape =
+        shape_of(c, n_blocks, cluster, n_threads, shared_bytes, attributes);
+    *out = n_blocks / cluster;
+    if (cluster == 1 || n_blocks == 0) return WEIR_OK;
+    return CUDA_CALL(&c->device, count_clusters, err, out, kernel, &shape);
 }
 
 /* Every row is the only one of its slot. */
@@ -207,6 +235,29 @@ static bool leaves_image(const cuda *c, const cuda_world *w, int i) {
            (leaves_attention(w, s, next) || leaves_gate(c, w, s, next));
 }
 
+/* Tiles of a product of so many rows. */
+static int count_tiles(const cuda_layout *l, const cuda_matrix *m, int width, int rows) {
+    const int warps = l->multipliers, tokens = l->wide[width].tokens;
+    return (m->n_tiles + warps - 1) / warps * ((rows + tokens - 1) / tokens);
+}
+
+/* Blocks of a cluster for each tile of a product of few tokens: as many as run at once.  0 where
+ * tiles are too many, or where a block would have so much more to do than if all were cut evenly
+ * that sums of parts cost less. */
+static int choose_cluster(const cuda *c, const cuda_matrix *m, int width, int tiles) {
+    enum { PARTS_COST = 4 /* chunks (H100) */ };
+    const int span = CUDA_WIDE_SPAN(m->format), n_blocks = c->device.n_blocks;
+    const int n_chunks = (m->n_blocks * m->block_span + span - 1) / span;
+    int best = 0;
+    if (c->layout.wide[width].tokens > CUDA_FEW) return 0;
+    for (int n = 1; n <= CUDA_CLUSTER && n <= n_chunks; n++) {
+        if (tiles <= c->clusters[width][n]) best = n;
+    }
+    if (best == 0) return 0;
+    const int even = (tiles * n_chunks + n_blocks - 1) / n_blocks;
+    return (n_chunks + best - 1) / best <= even + PARTS_COST ? best : 0;
+}
+
 /* A product of many tokens: its inputs, then the product. */
 static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error *err) {
     const int width = choose_width(&c->layout, rows);
@@ -215,6 +266,9 @@ static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error 
     w->first = i;
     w->last = i + 1;
     w->wide = c->layout.wide[width];
+    const cuda_matrix *m = &c->layout.stages[i].matrix;
+    const int tiles = count_tiles(&c->layout, m, width, rows);
+    const int cluster = w->wide.cluster = choose_cluster(c, m, width, tiles);
     w->image = is_made ? c->layout.stages[i].in.at : c->layout.world.image;
     w->image_out = leaves_image(c, w, i) ? c->layout.stages[i].out.at : 0;
     assert(w->image && w->wide.tokens > 0);
@@ -222,8 +276,8 @@ static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error 
         WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, PREPARERS * c->device.n_blocks),
                              c->n_threads, PREPARE_BYTES, arguments, err));
     }
-    return cuda_launch(c, c->wide[width], c->device.n_blocks, c->layout.wide_threads, w->wide.bytes,
-                       arguments, err);
+    return cuda_launch_clusters(c, c->wide[width], cluster ? tiles * cluster : c->device.n_blocks,
+                                cluster, c->layout.wide_threads, w->wide.bytes, arguments, err);
 }
 
 /* Attention of many rows, by tiles or by parts. */

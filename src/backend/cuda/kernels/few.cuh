@@ -6,10 +6,12 @@
  *
  *     stage   | inputs of a chunk of k [span / 64][tokens][128] | weights [warps][blocks of k] |
  *
- * All chunks, tile by tile, are cut into equal stretches, one a block, so that all end together.  A
- * tile that several blocks made is summed in their order by the warp that ends last.  Rings fill
- * with weights before the launch before has ended, and with inputs then.  So a row's bits depend on
- * n alone, not on other rows.
+ * Where tiles are few, each is made by a cluster, a stretch of k each, who then sum their
+ * parts through each other's shared memory, everyone some of the tokens.  Elsewhere all chunks,
+ * tile by tile, are cut into equal stretches, one a block, so that all end together, and a tile
+ * that several blocks made is summed in their order by the warp that ends last.  So a row's bits
+ * depend on n alone, not on other rows.  Rings fill with weights before the launch before has
+ * ended, and with inputs then.
  *
  * Bytes moved: weights once, inputs from the second-level cache once for each tile of rows.  Twin:
  * wide.cuh.  Test: tests/backend/test_cuda.c.
@@ -49,10 +51,17 @@ DEVICE few_place few_begin(const cuda_world *w, const cuda_stage *s, int tokens)
     p.n_chunks = (m->n_blocks * m->block_span + span - 1) / span;
     p.total = (m->n_tiles + N_MULTIPLIERS - 1) / N_MULTIPLIERS * p.columns * p.n_chunks;
     p.blocks = p.total < N_BLOCKS ? p.total : N_BLOCKS;
-    p.chunk = few_cut(&p, BLOCK);
-    p.end = few_cut(&p, BLOCK + 1);
     p.at = 0;
     p.round = 0;
+    const int cluster = w->wide.cluster;
+    if (cluster) {
+        const int from = (u32)BLOCK / (u32)cluster * p.n_chunks, rank = (u32)BLOCK % (u32)cluster;
+        p.chunk = from + (u32)(p.n_chunks * rank) / (u32)cluster;
+        p.end = from + (u32)(p.n_chunks * (rank + 1)) / (u32)cluster;
+    } else {
+        p.chunk = few_cut(&p, BLOCK);
+        p.end = few_cut(&p, BLOCK + 1);
+    }
     return p;
 }
 
@@ -128,6 +137,65 @@ DEVICE void few_copy(const cuda_world *w, few_place p, int tokens) {
     few_feed(w, &inputs, tokens, FEED_WEIGHTS | FEED_INPUTS, p.end);
 }
 
+/* The sums of this block's shares of a tile: of `groups` groups of 8 tokens, from its rank-th on,
+ * one share a cluster further, and so on.  A lane has 4 values of a group. */
+DEVICE void sum_shares(const cuda_world *w, float *sums, int tokens, int groups) {
+    const int cluster = w->wide.cluster, rank = (u32)BLOCK % (u32)cluster;
+    UNROLL for (int i = 0; i < 16; i++) sums[i] = 0;
+    UNROLL for (int share = 0; share < (tokens / 8 / groups + 1) / 2; share++) {
+        const int j = (share * cluster + rank) * groups;
+        if (j >= tokens / 8) break;
+        UNROLL for (int k = 0; k < groups; k++) {
+            const char *at = shared_bytes + ((j + k) * N_MULTIPLIERS + WARP) * 512 + LANE * 16;
+            float v[CUDA_CLUSTER][4];
+            UNROLL for (int r = 0; r < CUDA_CLUSTER; r++) {
+                if (r < cluster) cluster_load_4(v[r], at, r);
+            }
+            UNROLL for (int r = 0; r < CUDA_CLUSTER; r++) {
+                if (r >= cluster) break;
+                UNROLL for (int i = 0; i < 4; i++) sums[(share * groups + k) * 4 + i] += v[r][i];
+            }
+        }
+    }
+}
+
+DEVICE void put_shares(const cuda_world *w, const cuda_stage *s, const float *sums, int tile,
+                       int first, int tokens, int groups) {
+    const int cluster = w->wide.cluster, rank = (u32)BLOCK % (u32)cluster;
+    UNROLL for (int share = 0; share < (tokens / 8 / groups + 1) / 2; share++) {
+        const int j = (share * cluster + rank) * groups;
+        if (j >= tokens / 8) break;
+        put_tile(w, s, sums + share * groups * 4, tile, first + 8 * j, 8 * groups);
+    }
+}
+
+/* This block's part of a tile of its cluster, to outputs: parts lie where stages were. */
+DEVICE void share_tile(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
+                       int first, int tokens) {
+    float sums[16];
+    some_sync(32 * N_MULTIPLIERS); /* nobody multiplies any more */
+    UNROLL for (int j = 0; j < tokens / 8; j++) {
+        u32 bits[4];
+        UNROLL for (int i = 0; i < 4; i++) bits[i] = bits_of_float(all[4 * j + i]);
+        store_16(shared_bytes + (j * N_MULTIPLIERS + WARP) * 512 + LANE * 16, bits);
+    }
+    cluster_arrive();
+    cluster_wait();
+    const bool by_pairs = w->image_out != 0; /* of groups */
+    if (by_pairs) {
+        sum_shares(w, sums, tokens, 2);
+    } else {
+        sum_shares(w, sums, tokens, 1);
+    }
+    cluster_arrive();
+    if (by_pairs) {
+        put_shares(w, s, sums, tile, first, tokens, 2);
+    } else {
+        put_shares(w, s, sums, tile, first, tokens, 1);
+    }
+    cluster_wait(); /* nobody reads parts of this block any more */
+}
+
 DEVICE void multiply_few(const cuda_world *w, int tokens) {
     const cuda_stage *s = stage_at(w, w->first);
     u64 *full = (u64 *)(shared_bytes + w->wide.gates), *empty = full + w->wide.n_stages;
@@ -147,6 +215,11 @@ DEVICE void multiply_few(const cuda_world *w, int tokens) {
         const int end = from + p.n_chunks < p.end ? from + p.n_chunks : p.end, n = end - p.chunk;
         UNROLL for (int i = 0; i < tokens / 2; i++) all[i] = 0;
         few_multiply(w, &p, all, tokens, n);
+        if (w->wide.cluster > 1) {
+            share_tile(w, s, all, tile / p.columns * N_MULTIPLIERS + WARP,
+                       tile % p.columns * tokens, tokens);
+            return;
+        }
         if (n < p.n_chunks && !sum_parts(w, all, tokens, few_block_of(&p, from),
                                          few_block_of(&p, from + p.n_chunks - 1))) {
             continue;

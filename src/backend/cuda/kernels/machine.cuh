@@ -765,4 +765,5 @@ DEVICE void copy_through_once(void *to, const void *from, int bytes, u64 *gate) 
 
 #endif
 
+#include "machine_cluster.cuh"
 #include "machine_walk.cuh"

@@ -294,13 +294,17 @@ DEVICE void load_weights(u32 a[4][4], int format, const char *chunk, int n, int 
 /* ---- sums of a tile to outputs */
 
 /* act(gate) * up of a warp's 8 features as their part of the next product's input, of BF16
- * (prepare.cuh draws the image).  Lanes swap values until each has 8 bytes of one token. */
+ * (prepare.cuh draws the image).  Lanes swap values until each has 8 bytes of one token.  The
+ * `tokens` may be some of a tile's. */
 DEVICE void put_image(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
                       int first, int tokens, const float bias[2]) {
     const int left = rows_of(w, &s->out) - first, depth = s->matrix.gated, feature = tile * 8;
     const bool is_odd = LANE / 4 % 2, is_high = LANE / 16;
-    char *stage = (char *)w->image_out +
-                  ((u64)first * (u64)depth + (u64)(feature / 64) * (u64)(tokens * 64)) * 2;
+    const int offset = first & (w->wide.tokens - 1); /* in the tile */
+    char *stage =
+        (char *)w->image_out +
+        ((u64)(first - offset) * (u64)depth + (u64)(feature / 64 * w->wide.tokens * 64)) * 2 +
+        offset * 128;
     const int part = feature % 64 / 16 * 2 + LANE / 8 % 2, act = s->act;
     if (tile >= s->matrix.n_tiles) return;
     UNROLL for (int j = 0; j < tokens / 8; j += 2) {
