@@ -323,7 +323,8 @@ static void clusters_of_blocks_give_the_reference(void **state) {
     setenv("FAKE_GPU_BLOCKS", "11", 1);
     for (size_t i = 0; i < 2 * COUNT_OF(chunks); i++) {
         made_shape s = LLAMA;
-        s.n_layers = 1, s.dim = 320, s.ffn_dim = i % 4 < 2 ? 640 : 128;
+        s.n_layers = 2, s.n_heads = 8, s.dim = i < 2 ? 320 : 384;
+        s.ffn_dim = i % 4 < 2 ? 640 : 128;
         s.type = i % 2 ? TENSOR_BF16 : TENSOR_Q8_0;
         rig g = rig_open(&s, WEIR_F16, "cuda", "ref");
         feed(&g, MOST_SLOTS, 0, chunks[i / 2]);

@@ -234,8 +234,12 @@ static void arrange_parts(cuda_layout *l, const kv_shape *kv, const cuda_device 
     const int rest = 2 * 2 * (share + 1) * stride + sums + 16;
     const int slots = (device->shared_bytes / 2 - RESERVED - rest) / slot;
     look->part_slots = MAX_OF(LEAST_SLOTS, MIN_OF(PART_SLOTS, slots));
+    const int each = slots < LEAST_SLOTS ? 1 : 2; /* of a multiprocessor */
     look->part_bytes = rest + look->part_slots * slot;
-    look->part_blocks = (slots < LEAST_SLOTS ? 1 : 2) * device->n_blocks;
+    look->part_blocks = each * device->n_blocks;
+    /* a third one would find room where the launch before has ended early, and leave others idle */
+    look->part_bytes =
+        MAX_OF(look->part_bytes, up_to((size_t)device->shared_bytes / (size_t)(each + 1), 16));
     if (look->part_bytes <= device->shared_bytes) look->part_warps = warps;
     assert(look->part_bytes % 16 == 0 && look->part_blocks > 0);
 }

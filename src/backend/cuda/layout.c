@@ -247,6 +247,7 @@ static void place_wide(cuda_layout *l, const cuda_device *device) {
     const size_t warps = size_mul(blocks, (size_t)l->wide_threads / 32);
     w->image = place(l, "inputs", image);
     w->scales = place(l, "inputs", rows * sizeof(float));
+    w->squares = place(l, "squares", size_mul(l->wide_depth / CUDA_TILE, CUDA_FEW * sizeof(float)));
     w->parts = place(l, "parts of tiles", size_mul(2 * warps, parts * CUDA_TILE * sizeof(float)));
     w->tile_tickets = place(l, "tickets", warps * sizeof(unsigned));
 }

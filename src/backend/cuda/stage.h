@@ -23,7 +23,7 @@ enum {
                                matrix instruction that has eight                               */
     CUDA_WIDTHS = 5,        /* tokens of a tile of wide.cu: 16 << 0 .. 4                         */
     CUDA_FEW = 64,          /* of those, made by few.cuh                                       */
-    CUDA_CLUSTER = 8,          /* blocks of a cluster of few.cuh, at most                            */
+    CUDA_CLUSTER = 8,       /* blocks of a cluster of few.cuh, at most                            */
     CUDA_HEADS = 4,         /* query heads that look at the same keys together, at most        */
     CUDA_KEYS = 8,          /* that a warp of `walk` looks at together */
     CUDA_PLACE_BYTES = 512, /* of a ring_place, at most */
@@ -203,7 +203,7 @@ typedef struct cuda_wide {
     int bytes;    /* 0: tiles of so many tokens do not fit                           */
     int n_slots, slot_bytes;
     int stage_bytes; /* of few tokens: inputs, then the weights of all multipliers; no slots then */
-    int cluster;        /* blocks that make a tile together; 0: all tiles, cut evenly */
+    int cluster;     /* blocks that make a tile together; 0: all tiles, cut evenly */
     int unused;
 } cuda_wide;
 
@@ -259,10 +259,14 @@ typedef struct cuda_world { /* the argument of every kernel */
     /* A product of many tokens; prepare.cuh draws the image. */
     cuda_wide wide;
     cuda_address image;
-    cuda_address image_out; /* where attention or act(gate) * up is left as the next product's;
-                               0: nowhere */
-    cuda_address scales;    /* [n] float, of outputs */
-    cuda_address parts;     /* [blocks][2][multipliers][16][tokens] float: sums of parts of tiles */
+    cuda_address image_out;   /* where attention or act(gate) * up is left as the next product's;
+                                 0: nowhere */
+    cuda_address scales;      /* [n] float, of outputs */
+    cuda_address squares;     /* [features / 16][CUDA_FEW] float: sums of squares of a row that is
+                                 not normed yet, whose inverse root outputs are scaled by; 0: it is */
+    cuda_address squares_out; /* where a product leaves such sums, and at image_out what it is not
+                                 normed yet; 0: it does not */
+    cuda_address parts; /* [blocks][2][multipliers][16][tokens] float: sums of parts of tiles */
     cuda_address tile_tickets; /* [blocks][multipliers] */
 
     cuda_address times; /* [n_stages + 1] clock of block 0 when a stage begins, then of each block

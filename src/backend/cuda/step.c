@@ -235,6 +235,20 @@ static bool leaves_image(const cuda *c, const cuda_world *w, int i) {
            (leaves_attention(w, s, next) || leaves_gate(c, w, s, next));
 }
 
+/* Stage i, a product of few tokens, leaves its result, times the weights of the norm that the next
+ * product reads it with, as that one's image, where `prepare` would; the norm's factor is left for
+ * that one's outputs.  Its own image lies elsewhere. */
+static bool leaves_norm(const cuda *c, const cuda_world *w, int i) {
+    if (i < 0 || i + 1 >= c->layout.n_stages || !leaves_image(c, w, i - 1)) return false;
+    const cuda_stage *s = &c->layout.stages[i], *next = s + 1;
+    const bool is_norm = next->prologue == CUDA_NORM && !next->norm.is_layer && !next->norm.bias;
+    return w->n <= CUDA_FEW && is_wide(c, w, s) && is_wide(c, w, next) && is_norm &&
+           s->matrix.format == CUDA_BF16 && next->matrix.format == CUDA_BF16 && !s->matrix.gated &&
+           next->in.at == s->out.at && !s->out.selected && !next->out.selected &&
+           next->matrix.cols == s->matrix.rows &&
+           next->matrix.cols % CUDA_WIDE_SPAN(next->matrix.format) == 0;
+}
+
 /* Tiles of a product of so many rows. */
 static int count_tiles(const cuda_layout *l, const cuda_matrix *m, int width, int rows) {
     const int warps = l->multipliers, tokens = l->wide[width].tokens;
@@ -261,7 +275,8 @@ static int choose_cluster(const cuda *c, const cuda_matrix *m, int width, int ti
 /* A product of many tokens: its inputs, then the product. */
 static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error *err) {
     const int width = choose_width(&c->layout, rows);
-    const bool is_made = leaves_image(c, w, i - 1);
+    const bool is_made = leaves_image(c, w, i - 1), is_normed = leaves_norm(c, w, i - 1);
+    const cuda_world *l = &c->layout.world;
     void *arguments[] = {w};
     w->first = i;
     w->last = i + 1;
@@ -269,10 +284,13 @@ static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error 
     const cuda_matrix *m = &c->layout.stages[i].matrix;
     const int tiles = count_tiles(&c->layout, m, width, rows);
     const int cluster = w->wide.cluster = choose_cluster(c, m, width, tiles);
-    w->image = is_made ? c->layout.stages[i].in.at : c->layout.world.image;
+    w->image = is_made ? c->layout.stages[i].in.at : l->image;
     w->image_out = leaves_image(c, w, i) ? c->layout.stages[i].out.at : 0;
-    assert(w->image && w->wide.tokens > 0);
-    if (!is_made) {
+    w->squares = is_normed ? l->squares : 0;
+    w->squares_out = 0;
+    if (leaves_norm(c, w, i)) w->image_out = l->image, w->squares_out = l->squares;
+    assert(w->image && w->image != w->image_out && w->wide.tokens > 0);
+    if (!is_made && !is_normed) {
         WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, PREPARERS * c->device.n_blocks),
                              c->n_threads, PREPARE_BYTES, arguments, err));
     }

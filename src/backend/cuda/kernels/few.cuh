@@ -13,6 +13,10 @@
  * depend on n alone, not on other rows.  Rings fill with weights before the launch before has
  * ended, and with inputs then.
  *
+ * Norms are folded into the products about them where step.c says so: who makes a row leaves it
+ * times the norm's weights as the next input, and the sums of squares of 16 features; who reads it
+ * scales outputs by the inverse root of their mean, which warps that multiply nothing work out.
+ *
  * Bytes moved: weights once, inputs from the second-level cache once for each tile of rows.  Twin:
  * wide.cuh.  Test: tests/backend/test_cuda.c.
  *
@@ -20,6 +24,105 @@
 #pragma once
 
 enum { FEED_WEIGHTS = 1, FEED_INPUTS = 2 };
+enum { FEW_SCALERS = WIDE_COPIERS > 1 ? 2 : 1 };
+
+/* ---- norms */
+
+DEVICE u64 *few_scales_gate(const cuda_world *w) {
+    return (u64 *)(shared_bytes + w->wide.gates) + 2 * w->wide.n_stages;
+}
+
+/* A lane a row, the warp's first is `first`. */
+DEVICE void make_scales(const cuda_world *w, const cuda_stage *s, int first, int rows) {
+    enum { TOGETHER = 32 }; /* on their way */
+    const int n = s->matrix.cols / CUDA_TILE, t = first + LANE;
+    const float *from = (const float *)w->squares + t;
+    float sum = 0;
+    for (int i = 0; t < rows && i < n; i += TOGETHER) {
+        float v[TOGETHER];
+        UNROLL for (int k = 0; k < TOGETHER; k++) {
+            v[k] = i + k < n ? load_float(from + (i + k) * CUDA_FEW) : 0;
+        }
+        UNROLL for (int k = 0; k < TOGETHER; k++) sum += v[k];
+    }
+    if (t < rows) {
+        few_scales(w)[t] = 1 / sqrtf(sum / (float)s->matrix.cols + s->norm.eps);
+    }
+}
+
+/* Sums of a tile to outputs, to the next product's input, and their squares; whole warps.  Lanes
+ * swap values until each has 8 bytes of one token: image.cuh draws them. */
+DEVICE void put_unnormed(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
+                         int first, int tokens) {
+    const cuda_stage *next = stage_at(w, w->first + 1);
+    const int row[2] = {tile * CUDA_TILE + LANE / 4, tile * CUDA_TILE + LANE / 4 + 8};
+    const int left = rows_of(w, &s->out) - first, depth = next->matrix.cols;
+    const bool is_odd = LANE / 4 % 2, is_high = LANE / 16;
+    const lane_rows more = lane_rows_of(&s->residual, first, row);
+    const lane_rows out = lane_rows_of(&s->out, first, row);
+    float *squares = (float *)w->squares_out + tile * CUDA_FEW + first;
+    float residual[32], factor[2], bias[2] = {0, 0};
+    if (tile >= s->matrix.n_tiles) return;
+    UNROLL for (int r = 0; r < 2; r++) {
+        factor[r] = ((const float *)next->norm.weight)[row[r]];
+        if (s->matrix.bias) bias[r] = ((const float *)s->matrix.bias)[row[r]];
+    }
+    UNROLL for (int i = 0; i < tokens / 2; i++) {
+        const int t = i / 4 * 8 + i % 2 + LANE % 4 * 2;
+        residual[i] = 0;
+        if (more.at[0] && t < left) {
+            residual[i] = load_float(lane_value(&more, i % 4 / 2, i / 4, i % 2));
+        }
+    }
+    UNROLL for (int j = 0; j < tokens / 8; j++) {
+        float x[4], square[2];
+        UNROLL for (int i = 0; i < 4; i++) {
+            x[i] = all[4 * j + i] + bias[i / 2] + residual[4 * j + i];
+            if (j * 8 + LANE % 4 * 2 + i % 2 < left) *lane_value(&out, i / 2, j, i % 2) = x[i];
+        }
+        UNROLL for (int i = 0; i < 2; i++) {
+            square[i] = x[i] * x[i] + x[i + 2] * x[i + 2];
+            UNROLL for (int mask = 4; mask < 32; mask *= 2) {
+                square[i] += shuffle_xor(square[i], mask);
+            }
+            if (LANE < 4) squares[j * 8 + LANE * 2 + i] = square[i];
+        }
+        u32 words[2]; /* two features of one token, and the two 8 further */
+        UNROLL for (int i = 0; i < 2; i++) {
+            const float a = x[2 * i] * factor[i], b = x[2 * i + 1] * factor[i];
+            const float other = shuffle_xor(is_odd ? a : b, 4);
+            words[i] = is_odd ? bf16_of_floats(other, b) : bf16_of_floats(a, other);
+        }
+        const u32 other = bits_of_float(shuffle_xor(float_of_bits(words[is_high ? 0 : 1]), 16));
+        const u32 pair[2] = {is_high ? other : words[0], is_high ? words[1] : other};
+        const int t = j * 8 + LANE % 4 * 2 + is_odd;
+        if (t < left) {
+            store_8(image_part(w, w->image_out, depth, first + t, tile, LANE / 8 % 2) + is_high * 8,
+                    pair);
+        }
+    }
+}
+
+/* The last warps of a block, which multiply nothing. */
+DEVICE void few_scale(const cuda_world *w, const cuda_stage *s) {
+    const int me = N_WARPS - 1 - WARP, rows = rows_of(w, &s->out);
+    if (!w->squares || me >= FEW_SCALERS) return;
+    launch_wait();
+    for (int t = 32 * me; t < rows; t += 32 * FEW_SCALERS) make_scales(w, s, t, rows);
+    gate_arrive(few_scales_gate(w));
+}
+
+DEVICE void put_few(const cuda_world *w, const cuda_stage *s, const float *all, int tile, int first,
+                    int tokens) {
+    if (w->squares) gate_pass(few_scales_gate(w), 0);
+    if (w->squares_out) {
+        put_unnormed(w, s, all, tile, first, tokens);
+    } else {
+        put_tile(w, s, all, tile, first, tokens);
+    }
+}
+
+/* ---- products */
 
 typedef struct few_place {
     cuda_matrix m;         /* what the stage says of it, read once */
@@ -129,11 +232,12 @@ DEVICE void few_multiply(const cuda_world *w, few_place *p, float *all, int toke
     wide_settle(all, tokens);
 }
 
-DEVICE void few_copy(const cuda_world *w, few_place p, int tokens) {
+DEVICE void few_copy(const cuda_world *w, const cuda_stage *s, few_place p, int tokens) {
     few_place inputs = p;
     few_feed(w, &p, tokens, FEED_WEIGHTS, w->wide.n_stages);
     launch_wait();
     few_feed(w, &inputs, tokens, FEED_INPUTS, w->wide.n_stages);
+    if (WIDE_COPIERS == 1) few_scale(w, s);
     few_feed(w, &inputs, tokens, FEED_WEIGHTS | FEED_INPUTS, p.end);
 }
 
@@ -165,7 +269,7 @@ DEVICE void put_shares(const cuda_world *w, const cuda_stage *s, const float *su
     UNROLL for (int share = 0; share < (tokens / 8 / groups + 1) / 2; share++) {
         const int j = (share * cluster + rank) * groups;
         if (j >= tokens / 8) break;
-        put_tile(w, s, sums + share * groups * 4, tile, first + 8 * j, 8 * groups);
+        put_few(w, s, sums + share * groups * 4, tile, first + 8 * j, 8 * groups);
     }
 }
 
@@ -181,7 +285,7 @@ DEVICE void share_tile(const cuda_world *w, const cuda_stage *s, const float *al
     }
     cluster_arrive();
     cluster_wait();
-    const bool by_pairs = w->image_out != 0; /* of groups */
+    const bool by_pairs = w->image_out && !w->squares_out; /* of groups */
     if (by_pairs) {
         sum_shares(w, sums, tokens, 2);
     } else {
@@ -204,9 +308,11 @@ DEVICE void multiply_few(const cuda_world *w, int tokens) {
         gate_open_for(full + i, (N_MULTIPLIERS + 1) * COPY_ARRIVALS);
         gate_open_for(empty + i, N_MULTIPLIERS);
     }
+    if (WARP == N_MULTIPLIERS) gate_open_for(few_scales_gate(w), FEW_SCALERS);
     block_sync();
     launch_next();
-    if (WARP == N_MULTIPLIERS) few_copy(w, p, tokens);
+    if (WARP == N_MULTIPLIERS) few_copy(w, s, p, tokens);
+    if (WARP > N_MULTIPLIERS) few_scale(w, s);
     if (WARP >= N_MULTIPLIERS) return;
     launch_wait();
     float all[32];
@@ -224,7 +330,7 @@ DEVICE void multiply_few(const cuda_world *w, int tokens) {
                                          few_block_of(&p, from + p.n_chunks - 1))) {
             continue;
         }
-        put_tile(w, s, all, tile / p.columns * N_MULTIPLIERS + WARP, tile % p.columns * tokens,
-                 tokens);
+        put_few(w, s, all, tile / p.columns * N_MULTIPLIERS + WARP, tile % p.columns * tokens,
+                tokens);
     }
 }

@@ -25,6 +25,7 @@
 
 #define N_MULTIPLIERS (N_WARPS - WIDE_COPIERS)
 
+enum { FEW_SCALES_AT = 512 /* behind the gates */ };
 enum { WIDE_STAGE_K = 64, WIDE_PARTS = 2 /* of tiles that a block's stretch may cut */ };
 
 /* The chunks that a block takes, in order: [chunk, end) of tile, and so on. */
@@ -297,7 +298,7 @@ DEVICE void load_weights(u32 a[4][4], int format, const char *chunk, int n, int 
  * (prepare.cuh draws the image).  Lanes swap values until each has 8 bytes of one token.  The
  * `tokens` may be some of a tile's. */
 DEVICE void put_image(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
-                      int first, int tokens, const float bias[2]) {
+                      int first, int tokens, const float bias[2], const float *scales) {
     const int left = rows_of(w, &s->out) - first, depth = s->matrix.gated, feature = tile * 8;
     const bool is_odd = LANE / 4 % 2, is_high = LANE / 16;
     const int offset = first & (w->wide.tokens - 1); /* in the tile */
@@ -311,8 +312,13 @@ DEVICE void put_image(const cuda_world *w, const cuda_stage *s, const float *all
         u32 words[2];
         UNROLL for (int i = 0; i < 2; i++) { /* two features of one token */
             const float *x = all + 4 * (j + i);
-            const float a = act_of(act, x[0] + bias[0]) * (x[2] + bias[1]);
-            const float b = act_of(act, x[1] + bias[0]) * (x[3] + bias[1]);
+            float scale[2] = {1, 1};
+            UNROLL for (int k = 0; k < 2; k++) {
+                const int t = (j + i) * 8 + LANE % 4 * 2 + k;
+                if (scales && t < left) scale[k] = load_any(scales + t);
+            }
+            const float a = act_of(act, x[0] * scale[0] + bias[0]) * (x[2] * scale[0] + bias[1]);
+            const float b = act_of(act, x[1] * scale[1] + bias[0]) * (x[3] * scale[1] + bias[1]);
             const float other = shuffle_xor(is_odd ? a : b, 4);
             words[i] = is_odd ? bf16_of_floats(other, b) : bf16_of_floats(a, other);
         }
@@ -342,6 +348,18 @@ DEVICE float *lane_value(const lane_rows *r, int i, int group, int second) {
     return r->at[i] + (u64)(8 * group + second) * r->stride;
 }
 
+/* What outputs of a row are scaled by, in shared memory, of few rows whose norm is folded. [rows]
+ */
+DEVICE float *few_scales(const cuda_world *w) {
+    return (float *)(shared_bytes + w->wide.gates + FEW_SCALES_AT);
+}
+
+/* What outputs of rows from `first` on are scaled by; 0: nothing. */
+DEVICE const float *scales_of(const cuda_world *w, const cuda_stage *s, int first, int tokens) {
+    if (tokens <= CUDA_FEW && w->squares) return few_scales(w) + first;
+    return FORMAT_OF(&s->matrix) == CUDA_BF16 ? (const float *)0 : (const float *)w->scales + first;
+}
+
 /* Bias, residual, the row's scale back, and act(gate) * up where that is meant; what is loaded is
  * loaded many at a time.  What a stage says is read once: stores might change it, for all that a
  * compiler knows. */
@@ -353,7 +371,8 @@ DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all,
     const int row[2] = {CUDA_ROW_OF(s->matrix.gated, packed),
                         CUDA_ROW_OF(s->matrix.gated, packed + 8)};
     const bool is_folded = s->folded && s->matrix.gated && w->folds;
-    const bool is_scaled = FORMAT_OF(&s->matrix) != CUDA_BF16;
+    const float *scales = scales_of(w, s, first, tokens);
+    const bool is_scaled = FORMAT_OF(&s->matrix) != CUDA_BF16 || tokens <= CUDA_FEW;
     const int most = is_scaled ? MOST / 2 : MOST, n = tokens / 8 < most ? tokens / 8 : most;
     const int act = s->act;
     const bool is_in[2] = {packed < rows, packed + 8 < rows};
@@ -362,12 +381,11 @@ DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all,
         if (s->matrix.bias && is_in[i]) bias[i] = ((const float *)s->matrix.bias)[row[i]];
     }
     if (w->image_out) {
-        put_image(w, s, all, tile, first, tokens, bias);
+        put_image(w, s, all, tile, first, tokens, bias, scales);
         return;
     }
     const lane_rows more = lane_rows_of(&s->residual, first, row);
     const lane_rows out = lane_rows_of(&s->out, first, row);
-    const float *scales = (const float *)w->scales + first + LANE % 4 * 2;
     UNROLL for (int j = 0; j < tokens / 8; j += most) {
         float residual[4 * MOST], scale[2 * MOST], gate[2];
         UNROLL for (int i = 0; i < 4 * n; i++) {
@@ -375,7 +393,8 @@ DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all,
             residual[i] = 0;
             if (r == 0) scale[i / 4 * 2 + i % 2] = 1;
             if (t >= left) continue;
-            if (r == 0 && is_scaled) scale[i / 4 * 2 + i % 2] = load_float(scales + t);
+            if (r == 0 && is_scaled && scales)
+                scale[i / 4 * 2 + i % 2] = load_any(scales + LANE % 4 * 2 + t);
             if (more.at[0] && is_in[r])
                 residual[i] = load_float(lane_value(&more, r, group, i % 2));
         }
