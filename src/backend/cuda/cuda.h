@@ -47,7 +47,7 @@ typedef struct cuda {
     cuda_handle module, walk, spread, prepare, draw, copy_rows, pin_row;
     cuda_handle wide[CUDA_WIDTHS], attend_tiles, attend_parts;
     int clusters[CUDA_WIDTHS][CUDA_CLUSTER + 1]; /* of so many blocks that run at once */
-    int n_threads, n_draw_threads; /* of a block of walk, of draw */
+    int n_threads, n_draw_threads;               /* of a block of walk, of draw */
     bool by_stage, plain;
     unsigned barrier_count; /* arrivals at the grid barrier so far */
     unsigned tagged_steps;
@@ -91,12 +91,13 @@ weir_status cuda_launch(cuda *c, cuda_handle kernel, int n_blocks, int n_threads
                         void **arguments, weir_error *err);
 
 /* The same in clusters of so many blocks (n_blocks is a multiple); 0 or 1: blocks by themselves. */
-weir_status cuda_launch_clusters(cuda *c, cuda_handle kernel, int n_blocks, int cluster, int n_threads,
-                              int shared_bytes, void **arguments, weir_error *err);
+weir_status cuda_launch_clusters(cuda *c, cuda_handle kernel, int n_blocks, int cluster,
+                                 int n_threads, int shared_bytes, void **arguments,
+                                 weir_error *err);
 
 /* How many clusters of so many blocks run at once. */
 weir_status cuda_count_clusters(cuda *c, int *out, cuda_handle kernel, int cluster, int n_threads,
-                             int shared_bytes, weir_error *err);
+                                int shared_bytes, weir_error *err);
 
 /* draw.c: writes the draws of a step behind what is packed at `to` already, *at bytes, and adds to
  * it; launches them; hands out what they gave. */

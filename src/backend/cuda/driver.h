@@ -71,7 +71,7 @@ typedef struct cuda_launch_shape {
     X(set_attribute, "cuFuncSetAttribute", (cuda_handle function, int attribute, int value))      \
     X(launch, "cuLaunchKernelEx",                                                                 \
       (const cuda_launch_shape *shape, cuda_handle function, void **arguments, void **extra))     \
-    X(count_clusters, "cuOccupancyMaxActiveClusters",                                                \
+    X(count_clusters, "cuOccupancyMaxActiveClusters",                                             \
       (int *out, cuda_handle function, const cuda_launch_shape *shape))                           \
     X(record_begin, "cuStreamBeginCapture_v2", (cuda_handle stream, int mode))                    \
     X(record_end, "cuStreamEndCapture", (cuda_handle stream, cuda_handle * out))                  \

@@ -262,10 +262,10 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_address image_out;   /* where attention or act(gate) * up is left as the next product's;
                                  0: nowhere */
     cuda_address scales;      /* [n] float, of outputs */
-    cuda_address squares;     /* [features / 16][CUDA_FEW] float: sums of squares of a row that is
-                                 not normed yet, whose inverse root outputs are scaled by; 0: it is */
-    cuda_address squares_out; /* where a product leaves such sums, and at image_out what it is not
-                                 normed yet; 0: it does not */
+    cuda_address squares;     /* [features / 16][CUDA_FEW] float: sums of squares of rows that are
+                                 not normed yet, for outputs to be scaled by; 0: they are */
+    cuda_address squares_out; /* where a product leaves such sums, and rows that are not normed at
+                                 image_out; 0: it does not */
     cuda_address parts; /* [blocks][2][multipliers][16][tokens] float: sums of parts of tiles */
     cuda_address tile_tickets; /* [blocks][multipliers] */
 

@@ -268,6 +268,7 @@ static int choose_cluster(const cuda *c, const cuda_matrix *m, int width, int ti
         if (tiles <= c->clusters[width][n]) best = n;
     }
     if (best == 0) return 0;
+    assert(tiles * best <= n_blocks);
     const int even = (tiles * n_chunks + n_blocks - 1) / n_blocks;
     return (n_chunks + best - 1) / best <= even + PARTS_COST ? best : 0;
 }
