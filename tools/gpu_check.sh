@@ -177,6 +177,8 @@ while read -r tool tests; do
 done <<'END'
 memcheck *whole_step*
 synccheck *whole_step*
+memcheck *clusters*
+racecheck *clusters*
 racecheck *image*
 racecheck *whole_step*
 END

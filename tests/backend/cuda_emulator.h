@@ -187,6 +187,11 @@ DEVICE void fetch_ahead(const void *p) {
     (void)p;
 }
 
+DEVICE void fetch_bytes_ahead(const void *p, int bytes) {
+    if ((uintptr_t)p % 16 || bytes % 16) emulator_fail("a fetch is not aligned to 16 bytes");
+    if (bytes > 0) (void)*(const volatile char *)p, (void)((const volatile char *)p)[bytes - 1];
+}
+
 DEVICE u32 processor_now(void) {
     return (u32)BLOCK;
 }

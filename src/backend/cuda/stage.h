@@ -269,6 +269,9 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_address parts; /* [blocks][2][multipliers][16][tokens] float: sums of parts of tiles */
     cuda_address tile_tickets; /* [blocks][multipliers] */
 
+    int ahead,
+        unused_also; /* the next stage, when its weights are fetched ahead; 0: they are not */
+
     cuda_address times; /* [n_stages + 1] clock of block 0 when a stage begins, then of each block
                            [CUDA_MARKS] cycles up to each mark and its multiprocessor; 0: not
                            taken */

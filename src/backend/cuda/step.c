@@ -241,7 +241,8 @@ static bool leaves_image(const cuda *c, const cuda_world *w, int i) {
 static bool leaves_norm(const cuda *c, const cuda_world *w, int i) {
     if (i < 0 || i + 1 >= c->layout.n_stages || !leaves_image(c, w, i - 1)) return false;
     const cuda_stage *s = &c->layout.stages[i], *next = s + 1;
-    const bool is_norm = next->prologue == CUDA_NORM && !next->norm.is_layer && !next->norm.bias;
+    const bool is_norm = next->prologue == CUDA_NORM && !next->norm.is_layer && !next->norm.bias &&
+                         next->norm.group == next->matrix.cols;
     return w->n <= CUDA_FEW && is_wide(c, w, s) && is_wide(c, w, next) && is_norm &&
            s->matrix.format == CUDA_BF16 && next->matrix.format == CUDA_BF16 && !s->matrix.gated &&
            next->in.at == s->out.at && !s->out.selected && !next->out.selected &&
@@ -258,11 +259,13 @@ static int count_tiles(const cuda_layout *l, const cuda_matrix *m, int width, in
 /* Blocks of a cluster for each tile of a product of few tokens: as many as run at once.  0 where
  * tiles are too many, or where a block would have so much more to do than if all were cut evenly
  * that sums of parts cost less. */
-static int choose_cluster(const cuda *c, const cuda_matrix *m, int width, int tiles) {
+static int choose_cluster(const cuda *c, const cuda_matrix *m, int width, int rows) {
     enum { PARTS_COST = 4 /* chunks (H100) */ };
+    const int tiles = count_tiles(&c->layout, m, width, rows);
     const int span = CUDA_WIDE_SPAN(m->format), n_blocks = c->device.n_blocks;
     const int n_chunks = (m->n_blocks * m->block_span + span - 1) / span;
     int best = 0;
+    assert(tiles > 0 && n_chunks > 0);
     if (c->layout.wide[width].tokens > CUDA_FEW) return 0;
     for (int n = 1; n <= CUDA_CLUSTER && n <= n_chunks; n++) {
         if (tiles <= c->clusters[width][n]) best = n;
@@ -271,6 +274,16 @@ static int choose_cluster(const cuda *c, const cuda_matrix *m, int width, int ti
     assert(tiles * best <= n_blocks);
     const int even = (tiles * n_chunks + n_blocks - 1) / n_blocks;
     return (n_chunks + best - 1) / best <= even + PARTS_COST ? best : 0;
+}
+
+/* Whether stage i is a product of few tokens that is cut evenly: the launch before it brings some
+ * of its weights near. */
+static bool wants_weights(const cuda *c, const cuda_world *w, int i) {
+    if (w->n > CUDA_FEW || i >= c->layout.n_stages) return false;
+    const cuda_stage *s = &c->layout.stages[i];
+    const int rows = s->out.selected ? w->n_wanted : w->n;
+    return is_wide(c, w, s) &&
+           choose_cluster(c, &s->matrix, choose_width(&c->layout, rows), rows) == 0;
 }
 
 /* A product of many tokens: its inputs, then the product. */
@@ -283,13 +296,14 @@ static weir_status multiply(cuda *c, cuda_world *w, int i, int rows, weir_error 
     w->last = i + 1;
     w->wide = c->layout.wide[width];
     const cuda_matrix *m = &c->layout.stages[i].matrix;
+    const int cluster = w->wide.cluster = choose_cluster(c, m, width, rows);
     const int tiles = count_tiles(&c->layout, m, width, rows);
-    const int cluster = w->wide.cluster = choose_cluster(c, m, width, tiles);
     w->image = is_made ? c->layout.stages[i].in.at : l->image;
     w->image_out = leaves_image(c, w, i) ? c->layout.stages[i].out.at : 0;
     w->squares = is_normed ? l->squares : 0;
     w->squares_out = 0;
     if (leaves_norm(c, w, i)) w->image_out = l->image, w->squares_out = l->squares;
+    w->ahead = wants_weights(c, w, i + 1) ? i + 1 : 0;
     assert(w->image && w->image != w->image_out && w->wide.tokens > 0);
     if (!is_made && !is_normed) {
         WEIR_TRY(cuda_launch(c, c->prepare, MIN_OF(rows, PREPARERS * c->device.n_blocks),

@@ -142,6 +142,13 @@ DEVICE void fetch_ahead(const void *p) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
+/* Has bytes, a multiple of 16, brought there; sm_90. */
+DEVICE void fetch_bytes_ahead(const void *p, int bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
+#endif
+}
+
 /* The number of this multiprocessor. */
 DEVICE u32 processor_now(void) {
     u32 x;
