@@ -6,7 +6,7 @@
  *
  *     stage   | inputs of a chunk of k [span / 64][tokens][128] | weights [warps][blocks of k] |
  *
- * Where tiles are few, each is made by a cluster, a stretch of k each, who then sum their
+ * Where tiles are few, each is made by a cluster of blocks, a stretch of k each, who then sum their
  * parts through each other's shared memory, everyone some of the tokens.  Elsewhere all chunks,
  * tile by tile, are cut into equal stretches, one a block, so that all end together, and a tile
  * that several blocks made is summed in their order by the warp that ends last.  So a row's bits
