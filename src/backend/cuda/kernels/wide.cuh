@@ -361,12 +361,18 @@ DEVICE const float *scales_of(const cuda_world *w, const cuda_stage *s, int firs
     return FORMAT_OF(&s->matrix) == CUDA_BF16 ? (const float *)0 : (const float *)w->scales + first;
 }
 
+/* A value that all lanes have, so that the compiler does not split a warp where it decides. */
+DEVICE int same_in_warp(int value) {
+    return (int)bits_of_float(shuffle_from(float_of_bits((u32)value), 0));
+}
+
 /* Bias, residual, the row's scale back, and act(gate) * up where that is meant; what is loaded is
  * loaded many at a time.  What a stage says is read once: stores might change it, for all that a
  * compiler knows. */
 DEVICE void put_tile(const cuda_world *w, const cuda_stage *s, const float *all, int tile,
                      int first, int tokens) {
     enum { MOST = 8 }; /* groups of 8 tokens at a time */
+    tile = same_in_warp(tile);
     const int packed = tile * CUDA_TILE + LANE / 4, rows = s->matrix.rows;
     const int left = rows_of(w, &s->out) - first - LANE % 4 * 2;
     const int row[2] = {CUDA_ROW_OF(s->matrix.gated, packed),
