@@ -183,6 +183,8 @@ DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, in
     float *scratch = (float *)(shared_bytes + w->shared.scales) + CUDA_TOKENS;
     for (int t = 0; t < tokens; t++) {
         const input_place to = place_of(w, t, tokens);
+        const bool is_long = s->matrix.cols > 4 * FEW_QUADS * N_THREADS; /* norm: its last turn's */
+        if (is_long && first + t > 0) load_norm(s, format, 0, norm);
         make_input(w, s, format, first + t, &to, scratch, s->folded && w->folds, norm);
     }
     block_sync();
