@@ -205,9 +205,12 @@ static int choose_width(const cuda_layout *l, int rows) {
     return i > 0 && rows > tokens && rows <= tokens + tokens / 2 ? i - 1 : i;
 }
 
+static int rows_of_stage(const cuda_world *w, const cuda_stage *s) {
+    return s->out.selected ? w->n_wanted : w->n;
+}
+
 static bool is_wide(const cuda *c, const cuda_world *w, const cuda_stage *s) {
-    const int rows = s->out.selected ? w->n_wanted : w->n;
-    return s->kind == NN_PROJECT && rows > CUDA_TOKENS && !w->plain &&
+    return s->kind == NN_PROJECT && rows_of_stage(w, s) > CUDA_TOKENS && !w->plain &&
            s->matrix.format != CUDA_F32 && c->layout.wide[0].bytes > 0;
 }
 
@@ -281,7 +284,7 @@ static int choose_cluster(const cuda *c, const cuda_matrix *m, int width, int ro
 static bool wants_weights(const cuda *c, const cuda_world *w, int i) {
     if (w->n > CUDA_FEW || i >= c->layout.n_stages) return false;
     const cuda_stage *s = &c->layout.stages[i];
-    const int rows = s->out.selected ? w->n_wanted : w->n;
+    const int rows = rows_of_stage(w, s);
     return is_wide(c, w, s) &&
            choose_cluster(c, &s->matrix, choose_width(&c->layout, rows), rows) == 0;
 }
@@ -347,7 +350,7 @@ static weir_status spread(cuda *c, cuda_world *w, int i, weir_error *err) {
 /* One stage by itself. */
 static weir_status walk_stage(cuda *c, cuda_world *w, int i, weir_error *err) {
     const cuda_stage *s = &c->layout.stages[i];
-    const int rows = s->out.selected ? w->n_wanted : w->n;
+    const int rows = rows_of_stage(w, s);
     if (s->kind == CUDA_STORE && w->alone) return WEIR_OK;
     if (s->kind == NN_ATTEND && w->look.tile_rows) return attend(c, w, i, err);
     if (is_wide(c, w, s)) return multiply(c, w, i, rows, err);
