@@ -451,9 +451,8 @@ DEVICE void put_line_image(const cuda_world *w, line_place place, bool is_in, co
             const float a = sum[4 * (j + i)] * share, b = sum[4 * (j + i) + 1] * share;
             words[i] = is_bf16 ? bf16_of_floats(a, b) : f16_of_floats(a, b);
         }
-        const u32 other =
-            bits_of_float(shuffle_xor(float_of_bits(is_high ? words[0] : words[1]), 2));
-        const u32 pair[2] = {is_high ? other : words[0], is_high ? words[1] : other};
+        u32 pair[2];
+        swap_words(pair, words, is_high, 2);
         char *part =
             image_part(w, w->image_out, depth, place.r, (place.head * hd + 8 * j) / 16, LANE % 2);
         if (is_in) store_8(part + is_high * 8, pair);

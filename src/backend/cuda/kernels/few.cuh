@@ -93,9 +93,8 @@ DEVICE void put_unnormed(const cuda_world *w, const cuda_stage *s, const float *
             const float other = shuffle_xor(is_odd ? a : b, 4);
             words[i] = is_odd ? bf16_of_floats(other, b) : bf16_of_floats(a, other);
         }
-        const u32 other =
-            bits_of_float(shuffle_xor(float_of_bits(is_high ? words[0] : words[1]), 16));
-        const u32 pair[2] = {is_high ? other : words[0], is_high ? words[1] : other};
+        u32 pair[2];
+        swap_words(pair, words, is_high, 16);
         const int t = j * 8 + LANE % 4 * 2 + is_odd;
         if (t < left) {
             store_8(image_part(w, w->image_out, depth, first + t, tile, LANE / 8 % 2) + is_high * 8,

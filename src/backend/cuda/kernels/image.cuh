@@ -18,6 +18,15 @@ DEVICE char *image_part(const cuda_world *w, cuda_address image, int depth, int 
     return row + ((k16 % 4 * 2 + half) ^ (t & 7)) * 16;
 }
 
+/* Two words of this lane and of lane ^ mask: the low lane gets the first of both, the high lane the
+ * second; the low lane's comes first. */
+DEVICE void swap_words(u32 pair[2], const u32 words[2], bool is_high, int mask) {
+    const u32 mine = is_high ? words[0] : words[1];
+    const u32 other = bits_of_float(shuffle_xor(float_of_bits(mine), mask));
+    pair[0] = is_high ? other : words[0];
+    pair[1] = is_high ? words[1] : other;
+}
+
 /* Feature k of row r alone. */
 DEVICE void put_image_value(const cuda_world *w, int depth, int r, int k, u32 bits) {
     const int pair = k % 16 / 2;

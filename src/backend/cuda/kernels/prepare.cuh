@@ -81,8 +81,8 @@ DEVICE void put_quad(const cuda_world *w, const cuda_stage *s, const float v[4],
         const float a = y[2 * i] * scale, b = y[2 * i + 1] * scale;
         words[i] = is_bf16 ? bf16_of_floats(a, b) : f16_of_floats(a, b);
     }
-    const u32 other = bits_of_float(shuffle_xor(float_of_bits(half ? words[0] : words[1]), 1));
-    const u32 pair[2] = {half ? other : words[0], half ? words[1] : other};
+    u32 pair[2];
+    swap_words(pair, words, half, 1);
     store_8(image_part(w, w->image, depth, r, k16, half) + q % 4 / 2 * 8, pair);
 }
 
