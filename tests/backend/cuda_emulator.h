@@ -462,11 +462,16 @@ DEVICE void gate_open(u64 *gate) {
     emulator_meet_warp();
 }
 
+DEVICE void check_bulk_copy(const void *to, const void *from, int bytes) {
+    if (bytes <= 0) emulator_fail("a bulk copy of nothing");
+    if ((uintptr_t)to % 16 || (uintptr_t)from % 16 || bytes % 16) {
+        emulator_fail("a bulk copy is not aligned to 16 bytes");
+    }
+}
+
 DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
     if (LANE == 0) {
-        if ((uintptr_t)to % 16 || (uintptr_t)from % 16 || bytes % 16 || bytes <= 0) {
-            emulator_fail("a bulk copy is not aligned to 16 bytes");
-        }
+        check_bulk_copy(to, from, bytes);
         memcpy(to, from, (size_t)bytes);
         ++*gate;
     }
@@ -500,7 +505,7 @@ DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
 
 /* ---- the wide matrix instruction, a warp at a time, when it is started */
 
-#define WIDE_COPIERS 1
+#define WIDE_COPIERS (N_THREADS < 384 ? 1 : 4)
 #define HAS_WIDE     1
 
 DEVICE void wide_take_registers(int n) {
@@ -646,9 +651,7 @@ DEVICE void gate_pass(u64 *gate, unsigned round) {
 }
 
 DEVICE void copy_through(void *to, const void *from, int bytes, u64 *gate) {
-    if ((uintptr_t)to % 16 || (uintptr_t)from % 16 || bytes % 16 || bytes <= 0) {
-        emulator_fail("a bulk copy is not aligned to 16 bytes");
-    }
+    check_bulk_copy(to, from, bytes);
     if (LANE == 0) memcpy(to, from, (size_t)bytes);
     gate_arrive(gate);
 }

@@ -8,6 +8,9 @@
  *     fake_fail("cuLaunchKernelEx", 3, 700)    its third call from now on returns 700, once
  *     fake_free_bytes(n)                       what the device has free
  *
+ * The environment says how large the GPU is: FAKE_GPU_BLOCKS multiprocessors, blocks of up to
+ * FAKE_GPU_THREADS threads, up to 1024.
+ *
  * SPDX-License-Identifier: MIT */
 #include "backend/cuda_emulator.h"
 
@@ -23,12 +26,19 @@
 typedef unsigned long long address;
 typedef void *handle;
 
-enum { N_BLOCKS_HERE = 2, THREADS_HERE = 96, SHARED_HERE = 160 << 10, MAX_COUNTERS = 64 };
+enum { N_BLOCKS_HERE = 2, THREADS_HERE = 96, SHARED_HERE = 227 << 10, MAX_COUNTERS = 64 };
 
-/* Multiprocessors: FAKE_GPU_BLOCKS of them where that is set. */
+static int number_here(const char *name, int otherwise) {
+    const char *wanted = getenv(name);
+    return wanted ? atoi(wanted) : otherwise;
+}
+
 static int blocks_here(void) {
-    const char *wanted = getenv("FAKE_GPU_BLOCKS");
-    return wanted ? atoi(wanted) : N_BLOCKS_HERE;
+    return number_here("FAKE_GPU_BLOCKS", N_BLOCKS_HERE);
+}
+
+static int threads_here(void) {
+    return number_here("FAKE_GPU_THREADS", THREADS_HERE);
 }
 
 typedef struct counter {
@@ -139,7 +149,7 @@ API(cuDeviceGetAttribute, (int *out, int attribute, int device)) {
     CALLED;
     (void)device;
     switch (attribute) {
-    case 1: *out = THREADS_HERE; return 0;
+    case 1: *out = threads_here(); return 0;
     case 16: *out = blocks_here(); return 0;
     case 75: *out = 9; return 0;
     case 76: *out = 0; return 0;
@@ -320,7 +330,7 @@ API(cuFuncSetAttribute, (handle function, int attribute, int value)) {
 static int launch(handle function, const unsigned *grid, int cluster, const unsigned *block,
                   unsigned shared, void **arguments) {
     if (grid[1] != 1 || grid[2] != 1 || block[1] != 1 || block[2] != 1) return 1;
-    if (shared > SHARED_HERE || block[0] > THREADS_HERE) return 1;
+    if (shared > SHARED_HERE || (int)block[0] > threads_here()) return 1;
     return emulator_launch(function, (int)grid[0], cluster, (int)block[0], shared, arguments) ? 0
                                                                                               : 98;
 }

@@ -24,7 +24,7 @@
 #pragma once
 
 enum { FEED_WEIGHTS = 1, FEED_INPUTS = 2 };
-enum { FEW_SCALERS = WIDE_COPIERS > 1 ? 2 : 1 };
+#define FEW_SCALERS (WIDE_COPIERS > 1 ? 2 : 1)
 
 /* ---- norms */
 
