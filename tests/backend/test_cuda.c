@@ -298,6 +298,53 @@ static void blocks_with_many_tiles_give_the_reference(void **state) {
     unsetenv("FAKE_GPU_BLOCKS");
 }
 
+/* A warp for every slice, as on real GPUs: rings that find what is next in a few instructions, and
+ * tiles by twos.  The ring goes round meanwhile, inside a warp's share of the keys.  Rows are wide
+ * enough for every slice, or some warps have nothing to copy; with two heads of keys there is more
+ * than a block's share, and rings find what is next the long way. */
+static void warps_of_a_slice_each_give_the_reference(void **state) {
+    (void)state;
+    enum { WINDOW = 16, ALL = 28, ALONE = 18 };
+    static const tensor_type types[] = {TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0};
+    static const int dims[] = {512, 64, 64}, kv_heads[] = {1, 1, 2};
+    setenv("FAKE_GPU_THREADS", "256", 1);
+    for (size_t i = 0; i < COUNT_OF(types) * COUNT_OF(dims); i++) {
+        const size_t k = i % COUNT_OF(dims);
+        made_shape s = LLAMA;
+        s.type = types[i / COUNT_OF(dims)];
+        s.dim = dims[k], s.ffn_dim = 512, s.vocab = 400, s.n_layers = k ? 2 : 1;
+        s.n_heads = 2, s.n_kv_heads = kv_heads[k], s.head_dim = s.rope_dims = 64;
+        rig g = rig_open_window(&s, WINDOW, WEIR_F16, "cuda", "ref");
+        g.start = 3 * (uint64_t)g.store.ring - (ALONE - PINS) - 2;
+        for (int t = 0; t < ALONE; t += 3) feed(&g, 1, t, t + 3);
+        for (int t = ALONE; t < ALL; t++) feed(&g, 1, t, t + 1);
+        printf("%-8s %3d wide, %d heads   %.2g\n", tensor_type_name(s.type), s.dim, s.n_kv_heads,
+               g.worst);
+        assert_true(g.worst <= CLOSE_STORE);
+        rig_close(&g);
+    }
+    unsetenv("FAKE_GPU_THREADS");
+}
+
+/* Rows that a block of 256 threads reads in two turns, a few of them in a step. */
+static void rows_of_two_turns_give_the_reference(void **state) {
+    (void)state;
+    static const tensor_type types[] = {TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0};
+    setenv("FAKE_GPU_THREADS", "256", 1);
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        made_shape s = LLAMA;
+        s.n_layers = 1, s.type = types[i], s.dim = 4160;
+        rig g = rig_open(&s, WEIR_F32, "cuda", "ref");
+        feed(&g, 1, 0, 4);
+        feed(&g, 2, 4, 5);
+        feed(&g, 1, 5, 6);
+        printf("%-8s two turns   %.2g\n", tensor_type_name(s.type), g.worst);
+        assert_true(g.worst <= CLOSE_LEVELS);
+        rig_close(&g);
+    }
+    unsetenv("FAKE_GPU_THREADS");
+}
+
 /* On a GPU with more multiprocessors than a product has chunks, as real ones are. */
 static void blocks_without_work_do_no_harm(void **state) {
     (void)state;
@@ -422,6 +469,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(tiles_of_every_width_give_the_reference),
         cmocka_unit_test(attention_becomes_the_next_image),
         cmocka_unit_test(blocks_with_many_tiles_give_the_reference),
+        cmocka_unit_test(warps_of_a_slice_each_give_the_reference),
+        cmocka_unit_test(rows_of_two_turns_give_the_reference),
         cmocka_unit_test(blocks_without_work_do_no_harm),
         cmocka_unit_test(clusters_of_blocks_give_the_reference),
         cmocka_unit_test(far_along_a_stream_nothing_changes),

@@ -143,7 +143,7 @@ DEVICE void fast_seek(const cuda_world *w, ring *r) {
             continue;
         }
         const int first = slice_from(f->n_blocks, WARP), end = slice_from(f->n_blocks, WARP + 1);
-        r->more = f->whole + (BLOCK < f->rest) - 1;
+        r->more = first < end ? f->whole + (BLOCK < f->rest) - 1 : -1;
         if (r->more < 0) continue;
         r->left = r->bytes = (end - first) * f->block_bytes;
         r->from =
