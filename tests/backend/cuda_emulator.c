@@ -167,7 +167,9 @@ static void run_walk(void **arguments) {
     }
 RUN(draw)
 RUN(attend_tiles)
-RUN(attend_parts)
+RUN(attend_parts_4)
+RUN(attend_parts_8)
+RUN(attend_parts_16)
 RUN(prepare)
 RUN(spread)
 RUN(wide_16)
@@ -196,7 +198,9 @@ static void run_measure_multiply(void **arguments) {
 static void (*find(const char *kernel))(void **) {
     if (strcmp(kernel, "walk") == 0) return run_walk;
     if (strcmp(kernel, "attend_tiles") == 0) return run_attend_tiles;
-    if (strcmp(kernel, "attend_parts") == 0) return run_attend_parts;
+    if (strcmp(kernel, "attend_parts_4") == 0) return run_attend_parts_4;
+    if (strcmp(kernel, "attend_parts_8") == 0) return run_attend_parts_8;
+    if (strcmp(kernel, "attend_parts_16") == 0) return run_attend_parts_16;
     if (strcmp(kernel, "prepare") == 0) return run_prepare;
     if (strcmp(kernel, "spread") == 0) return run_spread;
     if (strcmp(kernel, "wide_16") == 0) return run_wide_16;

@@ -414,6 +414,18 @@ DEVICE void load_two_turned(u32 out[2], const void *p) {
     load_some(out, 2, p, true);
 }
 
+DEVICE u32 turn_matrix(u32 x) {
+    u32 *all = emulator_now->exchange, out = 0;
+    all[LANE * 8] = x;
+    emulator_meet_warp();
+    for (int e = 0; e < 2; e++) {
+        const u32 word = all[((LANE % 4 * 2 + e) * 4 + LANE / 8) * 8];
+        out |= (word >> LANE / 4 % 2 * 16 & 0xffff) << 16 * e;
+    }
+    emulator_meet_warp();
+    return out;
+}
+
 /* ---- small copies into shared memory: they are made when they are waited for, no earlier */
 
 DEVICE void copy_small(void *to, const void *from, int bytes, bool is_there) {

@@ -229,9 +229,10 @@ static void arrange_parts(cuda_layout *l, const kv_shape *kv, const cuda_device 
     const int warps = MIN_OF(PART_WARPS, l->n_warps);
     const int slot = 2 * CUDA_PART_KEYS * (stride + scale) * warps;
     assert(look->tile_rows > 0 && look->part_warps == 0);
-    if (share > CUDA_LINES) return;
+    look->part_lines = share <= 4 ? 4 : share <= 8 ? 8 : CUDA_LINES;
+    if (share > CUDA_LINES || look->part_lines * hd > CUDA_PART_SUMS) return;
     const int sums = warps * share * (hd + 2) * (int)sizeof(float);
-    const int rest = 2 * 2 * (share + 1) * stride + sums + 16;
+    const int rest = 2 * 2 * share * stride + sums + 16;
     const int slots = (device->shared_bytes / 2 - RESERVED - rest) / slot;
     look->part_slots = MAX_OF(LEAST_SLOTS, MIN_OF(PART_SLOTS, slots));
     const int each = slots < LEAST_SLOTS ? 1 : 2; /* of a multiprocessor */

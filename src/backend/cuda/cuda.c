@@ -130,7 +130,9 @@ static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *e
     WEIR_TRY(cuda_load(c, &c->copy_rows, "copy_rows", 0, err));
     WEIR_TRY(cuda_load(c, &c->pin_row, "pin_row", 0, err));
     WEIR_TRY(cuda_load(c, &c->attend_tiles, "attend_tiles", look->tile_bytes, err));
-    WEIR_TRY(cuda_load(c, &c->attend_parts, "attend_parts", look->part_bytes, err));
+    char parts[24];
+    snprintf(parts, sizeof parts, "attend_parts_%d", look->part_lines);
+    if (look->part_warps) WEIR_TRY(cuda_load(c, &c->attend_parts, parts, look->part_bytes, err));
     return load_wide(c, err);
 }
 

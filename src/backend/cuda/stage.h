@@ -44,6 +44,7 @@ enum {
     CUDA_GROUP_LINES = 64,      /* of the warps that look together (attend_tiles.cuh)            */
     CUDA_TILE_MOST_KEYS = 128,  /* keys that they look at together, at most                     */
     CUDA_PART_KEYS = 16,        /* keys that a warp looks at with a row alone in its slot        */
+    CUDA_PART_SUMS = 2048,      /* its query heads times their features, at most                 */
     CUDA_MANY_DIM = 256,        /* features of a head there at most                             */
     CUDA_MAX_PAIRS = 16 /* pairs of features of a head per lane: head_dim / 64             */
 };
@@ -218,7 +219,7 @@ typedef struct cuda_look {   /* attention of many rows; attend_many.cuh, attend_
     int part_slots;          /* of a warp */
     int part_bytes;          /* of shared memory */
     int part_blocks;         /* of a launch */
-    int unused;
+    int part_lines;          /* query heads of a K/V head, at most: 4, 8, 16 */
 } cuda_look;
 
 typedef struct cuda_world { /* the argument of every kernel */

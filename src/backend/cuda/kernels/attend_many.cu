@@ -37,6 +37,20 @@ KERNEL_WIDE attend_tiles(PARAM cuda_world world) {
     if (IS_FOR_MANY(&world)) attend_all_tiles(&world, stage_at(&world, world.first));
 }
 
-KERNEL_PART attend_parts(PARAM cuda_world world) {
-    if (IS_FOR_MANY(&world)) attend_all_parts(&world, stage_at(&world, world.first));
+/* Of up to 4, 8 and 16 query heads of a K/V head. */
+#define PARTS_OF(lines, w)                                            \
+    if (IS_FOR_MANY(w) && (lines == 4 || WEIR_HEADS == CUDA_HEADS) && \
+        lines * WEIR_HEAD_DIM(w) <= CUDA_PART_SUMS)                   \
+    attend_all_parts(w, stage_at(w, (w)->first), lines / 4)
+
+KERNEL_PART attend_parts_4(PARAM cuda_world world) {
+    PARTS_OF(4, &world);
+}
+
+KERNEL_PART attend_parts_8(PARAM cuda_world world) {
+    PARTS_OF(8, &world);
+}
+
+KERNEL_PART attend_parts_16(PARAM cuda_world world) {
+    PARTS_OF(16, &world);
 }

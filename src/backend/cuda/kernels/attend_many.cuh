@@ -11,17 +11,21 @@
  *
  * A warp's keys are on their way into its slots, `slots` - 1 rounds ahead, across the ends of items
  * and, at first, before the launch before has ended: older keys are there, and a row's own, which
- * its last round has, is stored by the block that has that round.  Scores = queries keys^T, running
- * softmax, sums += weights values, by m16n8k16.  Where several blocks have parts of an item, who
- * comes last merges them, in their order.
+ * its last round has, is stored by the block that has that round.  Where several blocks have parts
+ * of an item, who comes last merges them, in their order.
  *
  *   slot:  K [keys][hd], V [keys][hd] as they are in the store, rows 16 bytes apart so that the
  * eight rows of a matrix lie in different banks; of stores of 8 bits their scales
  *
+ * Four lines are the eight columns of an m16n8k16, each as what 16 bits have of it and as what is
+ * left, so that a lane has both halves of one line's results:
+ *
+ *     scores [16 keys][line hi, lo ..] = keys [16][hd] * queries [hd][line hi, lo ..]
+ *     sums [hd][line hi, lo ..]       += values^T [hd][16 keys] * weights [16][line hi, lo ..]
+ *
  * A row sees the pins [0, pins) with its query rotated at p, then the positions (pos - recent, pos]
- * with its query rotated at pos.  Queries times log2(e) are rounded to 16 bits, as hi + lo, and so
- * are weights.  Levels of 8 bits are multiplied as f16, exactly; scales of keys go to scores, those
- * of values to weights.
+ * with its query rotated at pos.  Queries are times log2(e).  Levels of 8 bits are multiplied as
+ * f16, exactly; scales of keys go to scores, those of values to weights.
  *
  * Moves: keys and values once, at the speed of memory.
  * Test: tests/backend/test_cuda_attend.c.
@@ -34,18 +38,20 @@
 #else
     #define LINE_STEPS (4 * WEIR_LANE_PAIRS)
 #endif
+#define PART_GROUPS (CUDA_LINES / 4)
 
 #define LEAST_SCORE (-1.0e30f) /* NO_SCORE less than this is still far below it */
 #define LOG2_E      1.4426950408889634f
 #define SUM_FACTOR  1024.0f /* of weights times scales of values, which may be small */
 
-/* A warp's lines.  A lane has parts of lines LANE / 4 and LANE / 4 + 8, "half" 0 and 1. */
-typedef struct lines {
-    float sum[2 * LINE_STEPS][4]; /* of weighted values; as C */
-    float most[2], total[2];      /* total: of this lane's keys */
-    int from[2], to[2];           /* keys of the run that the line sees */
-    float slope[2], distance[2];  /* ALiBi: of key 0 */
-} lines;
+/* A warp's lines, by groups of four: a lane has parts of line LANE % 4 of each. */
+typedef struct part_lines {
+    u32 query[PART_GROUPS][LINE_STEPS][2];       /* as B */
+    float sum[PART_GROUPS][LINE_STEPS][4];       /* of weighted values, as C */
+    float most[PART_GROUPS], total[PART_GROUPS]; /* total: of this lane's keys */
+    float slope[PART_GROUPS], distance;          /* ALiBi: of key 0 */
+    int keys;                                    /* of the run */
+} part_lines;
 
 typedef struct line_set { /* lines that a block looks with */
     int first, rows;      /* of the batch */
@@ -95,18 +101,17 @@ DEVICE int place_of_feature(int at, bool is_scaled) {
     return is_scaled ? at / 16 * 16 + at % 4 / 2 * 8 + at % 16 / 4 * 2 + at % 2 : at;
 }
 
-/* Every line's query, rotated at pos (0) and at p (1), and a line of zeros:
- * [2][hi, lo][n + 1][stride]. */
+/* Every line's query, rotated at pos (0) and at p (1): [2][n][hi, lo][stride]. */
 DEVICE void load_lines(const cuda_world *w, const cuda_stage *s, const line_set *set, char *to) {
-    const int half = WEIR_HEAD_DIM(w) / 2, pairs = w->pairs, rows = (set->n + 1) * key_stride(w);
-    UNROLL_4 for (int k = THREAD; k < (set->n + 1) * half; k += N_THREADS) {
+    const int half = WEIR_HEAD_DIM(w) / 2, pairs = w->pairs, stride = key_stride(w);
+    UNROLL_4 for (int k = THREAD; k < set->n * half; k += N_THREADS) {
         const int line = k / half, i = k % half;
         const bool turns = i < pairs, apart = turns && !w->interleaved;
         const int at[2] = {apart ? i : 2 * i, apart ? i + pairs : 2 * i + 1};
-        const line_place place = line_at(w, set, line < set->n ? line : 0);
+        const line_place place = line_at(w, set, line);
         const float *q = row_of(&s->in, place.r) + place.head * 2 * half;
         const int phase = place.r * pairs + (turns ? i : 0);
-        const float factor = line < set->n ? s->scale * LOG2_E : 0;
+        const float factor = s->scale * LOG2_E;
         const float a = load_float(q + at[0]) * factor, b = load_float(q + at[1]) * factor;
         UNROLL for (int e = 0; e < 2; e++) {
             float c = load_float((const float *)(e ? w->cos_pin : w->cos_pos) + phase);
@@ -114,13 +119,23 @@ DEVICE void load_lines(const cuda_world *w, const cuda_stage *s, const line_set 
             if (!turns) c = 1, d = 0;
             const float x = a * c - b * d, y = b * c + a * d;
             const u32 hi = pack_two(w, x, y), lo = pack_rest(w, hi, x, y);
-            char *mine = to + 2 * e * rows + line * key_stride(w);
+            char *mine = to + 2 * (e * set->n + line) * stride;
             UNROLL for (int j = 0; j < 2; j++) {
                 const int place_at = place_of_feature(at[j], !e && is_scaled(w));
                 *(u16 *)(mine + 2 * place_at) = (u16)(hi >> 16 * j);
-                *(u16 *)(mine + rows + 2 * place_at) = (u16)(lo >> 16 * j);
+                *(u16 *)(mine + stride + 2 * place_at) = (u16)(lo >> 16 * j);
             }
         }
+    }
+}
+
+/* A warp's queries, of n lines, as load_lines left them for one of the two. */
+DEVICE void take_lines(const cuda_world *w, part_lines *l, int groups, const char *from, int n) {
+    UNROLL for (int i = 0; i < 2 * LINE_STEPS * groups; i++) {
+        const int column = i / (2 * LINE_STEPS) * 8 + LANE / 4, step = i / 2 % LINE_STEPS;
+        const char *two = from + column * key_stride(w) + 32 * step + i % 2 * 16 + LANE % 4 * 4;
+        const bool is_there = column < 2 * n && 16 * step < WEIR_HEAD_DIM(w);
+        l->query[column / 8][step][i % 2] = is_there ? *(const u32 *)two : 0;
     }
 }
 
@@ -136,17 +151,42 @@ DEVICE float *slot_scales(const cuda_world *w, const char *slot) {
     return (float *)(slot + 2 * CUDA_PART_KEYS * key_stride(w));
 }
 
-/* Starts copies of a warp's keys from `at` on of a run, and of their values. */
-DEVICE void start_keys(const cuda_world *w, const key_run *run, bool is_pin, int at, char *slot) {
+/* Starts copies of a warp's keys, rows in a row of the store, and of their values. */
+DEVICE void start_near_keys(const cuda_world *w, const key_run *run, bool is_pin, int row,
+                            char *slot) {
     const int stride = slot_stride(w, is_pin), row_bytes = stride - 16, pieces = row_bytes / 16;
-    if (at >= run->n) return;
-    UNROLL_4 for (int i = LANE; i < CUDA_PART_KEYS * pieces; i += 32) {
+    const u64 from = (u64)row * (u64)row_bytes + (u64)(16 * LANE);
+    const char *keys = run->keys.at + from, *values = run->values.at + from;
+    char *to = slot + LANE / pieces * stride + LANE % pieces * 16;
+    UNROLL for (int i = 0; i < CUDA_PART_KEYS; i += 32 / pieces) {
+        copy_16(to + i * stride, keys + i * row_bytes, true);
+        copy_16(to + (CUDA_PART_KEYS + i) * stride, values + i * row_bytes, true);
+    }
+}
+
+/* The same of keys that may go on at the begin of the ring, or not be there. */
+DEVICE void start_far_keys(const cuda_world *w, const key_run *run, bool is_pin, int at,
+                           char *slot) {
+    const int stride = slot_stride(w, is_pin), row_bytes = stride - 16, pieces = row_bytes / 16;
+    for (int i = LANE; i < CUDA_PART_KEYS * pieces; i += 32) {
         const int key = at + i / pieces, part = i % pieces * 16;
         const bool is_there = key < run->n;
         const u64 from = (u64)(is_there ? row_of_key(run, key) : 0) * (u64)row_bytes + (u64)part;
         char *to = slot + i / pieces * stride + part;
         copy_16(to, run->keys.at + from, is_there);
         copy_16(to + CUDA_PART_KEYS * stride, run->values.at + from, is_there);
+    }
+}
+
+/* Starts copies of a warp's keys from `at` on of a run, and of their values. */
+DEVICE void start_keys(const cuda_world *w, const key_run *run, bool is_pin, int at, char *slot) {
+    const int pieces = (slot_stride(w, is_pin) - 16) / 16, row = row_of_key(run, at);
+    if (at >= run->n) return;
+    if (at + CUDA_PART_KEYS <= run->n && row + CUDA_PART_KEYS <= run->wrap && 32 % pieces == 0 &&
+        32 / pieces <= CUDA_PART_KEYS) {
+        start_near_keys(w, run, is_pin, row, slot);
+    } else {
+        start_far_keys(w, run, is_pin, at, slot);
     }
     if (is_pin || !is_scaled(w)) return;
     UNROLL for (int i = LANE; i < 2 * CUDA_PART_KEYS; i += 32) {
@@ -165,156 +205,125 @@ DEVICE void multiply_half(const cuda_world *w, float c[4], const u32 a[4], const
     }
 }
 
-/* Scores become weights; sums fade to the new maximum. */
-DEVICE void weigh_keys(const cuda_world *w, lines *l, float score[][4], int keys, int at) {
-    UNROLL for (int half = 0; half < 2; half++) {
-        const int from = l->from[half] - at, to = l->to[half] - at, mine = LANE % 4 * 2;
-        const float far = l->distance[half] - (float)at;
-        float most = l->most[half], total = 0;
-        if (w->alibi) {
-            UNROLL for (int j = 0; j < keys / 4; j++) {
-                const int key = j / 2 * 8 + mine + j % 2;
-                score[j / 2][2 * half + j % 2] -= l->slope[half] * (far - (float)key);
-            }
-        }
-        if (from > 0 || to < keys) {
-            UNROLL for (int j = 0; j < keys / 4; j++) {
-                const int key = j / 2 * 8 + mine + j % 2;
-                if (key < from || key >= to) score[j / 2][2 * half + j % 2] = NO_SCORE;
-            }
-        }
-        UNROLL for (int j = 0; j < keys / 4; j++) {
-            most = fmaxf(most, score[j / 2][2 * half + j % 2]);
-        }
-        most = fmaxf(most, shuffle_xor(most, 1));
-        most = fmaxf(most, shuffle_xor(most, 2));
-        const float fade = power_of_2(l->most[half] - most);
-        UNROLL for (int j = 0; j < keys / 4; j++) {
-            float *x = &score[j / 2][2 * half + j % 2];
-            *x = power_of_2(*x - most);
-            total += *x;
-        }
-        l->most[half] = most;
-        l->total[half] = l->total[half] * fade + total;
-        UNROLL for (int j = 0; j < 4 * LINE_STEPS; j++) l->sum[j / 2][2 * half + j % 2] *= fade;
-    }
-}
-
 /* Two times two levels that lie side by side, as f16. */
 DEVICE u32 halves_of_word(const cuda_world *w, u32 word, int which) {
     return WEIR_KV_TYPE(w) == CUDA_KV_INT8 ? f16_of_bytes(word ^ 0x80808080u, which, 128)
                                            : f16_of_e4m3(word >> 16 * which & 0xffff);
 }
 
-/* 16 keys from `key` on, of 16 features from 16 * step on, as B of two products of 8 keys each. */
-DEVICE void take_keys(const cuda_world *w, u32 b[4], const char *slot, bool is_pin, int key,
-                      int step) {
+/* Features from 16 * step on of a slot's keys as A: rows are keys. */
+DEVICE void take_keys(const cuda_world *w, u32 a[4], const char *slot, bool is_pin, int step) {
     const int stride = slot_stride(w, is_pin);
     if (is_pin || !is_scaled(w)) {
-        const int row = key + LANE / 16 * 8 + LANE % 8;
-        load_matrices(b, slot + row * stride + LANE / 8 % 2 * 16 + 32 * step);
+        load_matrices(a, slot + LANE % 16 * stride + LANE / 16 * 16 + 32 * step);
         return;
     }
     UNROLL for (int i = 0; i < 2; i++) {
-        const char *four = slot + (key + 8 * i + LANE / 4) * stride + 16 * step + LANE % 4 * 4;
-        b[2 * i] = halves_of_word(w, *(const u32 *)four, 0);
-        b[2 * i + 1] = halves_of_word(w, *(const u32 *)four, 1);
+        const char *four = slot + (8 * i + LANE / 4) * stride + 16 * step + LANE % 4 * 4;
+        a[i] = halves_of_word(w, *(const u32 *)four, 0);
+        a[2 + i] = halves_of_word(w, *(const u32 *)four, 1);
     }
 }
 
-/* The same of values: two products of 8 features each, in a row, or of stores of 8 bits (which of
- * two bytes make a number to turn) the even and the odd ones. */
-DEVICE void take_values(const cuda_world *w, u32 b[4], const char *slot, bool is_pin, int key,
-                        int step) {
+/* The same of values, turned: rows are features, in a row, or of stores of 8 bits (which of two
+ * bytes make a number to turn) the even ones and then the odd ones. */
+DEVICE void take_values(const cuda_world *w, u32 a[4], const char *slot, bool is_pin, int step) {
     const int stride = slot_stride(w, is_pin);
-    const char *v = slot + (CUDA_PART_KEYS + key) * stride;
+    const char *v = slot + CUDA_PART_KEYS * stride;
     if (!is_scaled(w)) {
-        load_matrices_turned(b, v + LANE % 16 * stride + LANE / 16 * 16 + 32 * step);
+        const int key = LANE % 8 + LANE / 16 * 8;
+        load_matrices_turned(a, v + key * stride + LANE / 8 % 2 * 16 + 32 * step);
     } else if (is_pin) {
         UNROLL for (int i = 0; i < 2; i++) {
             const char *two = v + (8 * i + LANE % 4 * 2) * stride + 32 * step + LANE / 4 * 4;
             const u32 x = *(const u32 *)two, y = *(const u32 *)(two + stride);
-            b[i] = (x & 0xffff) | y << 16;
-            b[2 + i] = x >> 16 | (y & 0xffff0000u);
+            a[2 * i] = (x & 0xffff) | y << 16;
+            a[2 * i + 1] = x >> 16 | (y & 0xffff0000u);
         }
     } else {
         u32 pairs[2];
         load_two_turned(pairs, v + LANE % 16 * stride + 16 * step);
         UNROLL for (int i = 0; i < 2; i++) {
             const u32 word = middle_swapped(pairs[i]);
-            b[i] = halves_of_word(w, word, 0);
-            b[2 + i] = halves_of_word(w, word, 1);
+            a[2 * i] = halves_of_word(w, word, 0);
+            a[2 * i + 1] = halves_of_word(w, word, 1);
         }
     }
 }
 
-/* Scores of lines, with their queries [hi, lo][n + 1][stride], and keys of a slot. */
-DEVICE void score_slot(const cuda_world *w, const char *queries, int n, const char *slot,
-                       bool is_pin, float score[][4]) {
-    const int mine = LANE % 16 < n ? LANE % 16 : n;
-    const char *q = queries + mine * key_stride(w) + LANE / 16 * 16;
-    float low[CUDA_PART_KEYS / 8][4]; /* apart: sums wait for each other */
-    UNROLL for (int j = 0; j < CUDA_PART_KEYS / 2; j++) score[j / 4][j % 4] = low[j / 4][j % 4] = 0;
+/* Scores of a slot's keys LANE / 4 and 8 more, of this lane's lines. */
+DEVICE void score_slot(const cuda_world *w, const part_lines *l, int groups, const char *slot,
+                       bool is_pin, float score[][2]) {
+    float c[PART_GROUPS][2][4]; /* even and odd steps apart: sums wait for each other */
+    UNROLL for (int i = 0; i < 8 * groups; i++) c[i / 8][i / 4 % 2][i % 4] = 0;
     UNROLL for (int step = 0; step < LINE_STEPS; step++) {
         if (16 * step >= WEIR_HEAD_DIM(w)) continue;
-        u32 a[2][4];
-        load_matrices(a[0], q + 32 * step);
-        load_matrices(a[1], q + (n + 1) * key_stride(w) + 32 * step);
-        UNROLL for (int t = 0; t < CUDA_PART_KEYS / 16; t++) {
-            u32 b[4];
-            take_keys(w, b, slot, is_pin, 16 * t, step);
-            UNROLL for (int i = 0; i < 2; i++) {
-                multiply_half(w, score[2 * t + i], a[0], b + 2 * i);
-                multiply_half(w, low[2 * t + i], a[1], b + 2 * i);
-            }
+        u32 a[4];
+        take_keys(w, a, slot, is_pin, step);
+        UNROLL for (int g = 0; g < groups; g++) {
+            multiply_half(w, c[g][step % 2], a, l->query[g][step]);
         }
     }
-    UNROLL for (int j = 0; j < CUDA_PART_KEYS / 2; j++) {
-        const int key = j / 4 * 8 + LANE % 4 * 2 + j % 2;
-        score[j / 4][j % 4] += low[j / 4][j % 4];
-        if (!is_pin && is_scaled(w)) score[j / 4][j % 4] *= slot_scales(w, slot)[key];
+    UNROLL for (int i = 0; i < 2 * groups; i++) {
+        const float *even = &c[i / 2][0][i % 2 * 2], *odd = &c[i / 2][1][i % 2 * 2];
+        float *x = &score[i / 2][i % 2];
+        *x = (even[0] + odd[0]) + (even[1] + odd[1]);
+        if (!is_pin && is_scaled(w)) *x *= slot_scales(w, slot)[LANE / 4 + i % 2 * 8];
     }
+}
+
+/* Scores become weights; sums fade to the new maximum.  at: of the slot's first key in its run. */
+DEVICE void weigh_keys(const cuda_world *w, part_lines *l, int groups, float score[][2], int at) {
+    UNROLL for (int g = 0; g < groups; g++) {
+        float *x = score[g];
+        UNROLL for (int i = 0; i < 2; i++) {
+            const int key = at + LANE / 4 + 8 * i;
+            if (w->alibi) x[i] -= l->slope[g] * (l->distance - (float)key);
+            if (key >= l->keys) x[i] = NO_SCORE;
+        }
+        float most = fmaxf(l->most[g], fmaxf(x[0], x[1]));
+        UNROLL for (int mask = 4; mask < 32; mask *= 2) most = fmaxf(most, shuffle_xor(most, mask));
+        const float fade = power_of_2(l->most[g] - most);
+        UNROLL for (int i = 0; i < 2; i++) x[i] = power_of_2(x[i] - most);
+        l->most[g] = most;
+        l->total[g] = l->total[g] * fade + (x[0] + x[1]);
+        UNROLL for (int i = 0; i < 4 * LINE_STEPS; i++) l->sum[g][i / 4][i % 4] *= fade;
+    }
+}
+
+/* A number as two of 16 bits, what is left of it above. */
+DEVICE u32 pack_whole(const cuda_world *w, float x) {
+    const u32 low = pack_two(w, x, 0) & 0xffff;
+    return pack_two(w, x, x - (is_bf16(w) ? float_of_bf16(low) : float_of_f16(low)));
 }
 
 /* A warp's lines at the keys of a slot; at: the first one's index in its run. */
-DEVICE void look_at_slot(const cuda_world *w, lines *l, const char *queries, int n,
-                         const char *slot, bool is_pin, int at) {
-    float score[CUDA_PART_KEYS / 8][4];
-    score_slot(w, queries, n, slot, is_pin, score);
-    weigh_keys(w, l, score, CUDA_PART_KEYS, at);
-    UNROLL for (int j = 0; j < CUDA_PART_KEYS / 2 && is_scaled(w); j++) {
-        const int key = CUDA_PART_KEYS + j / 4 * 8 + LANE % 4 * 2 + j % 2;
-        score[j / 4][j % 4] *= is_pin ? SUM_FACTOR : SUM_FACTOR * slot_scales(w, slot)[key];
+DEVICE void look_at_slot(const cuda_world *w, part_lines *l, int groups, const char *slot,
+                         bool is_pin, int at) {
+    float score[PART_GROUPS][2];
+    u32 weights[PART_GROUPS][2]; /* as B */
+    score_slot(w, l, groups, slot, is_pin, score);
+    weigh_keys(w, l, groups, score, at);
+    UNROLL for (int i = 0; i < 2 * groups; i++) {
+        float x = score[i / 2][i % 2];
+        const float *scales = slot_scales(w, slot) + CUDA_PART_KEYS;
+        if (is_scaled(w)) x *= is_pin ? SUM_FACTOR : SUM_FACTOR * scales[LANE / 4 + i % 2 * 8];
+        weights[i / 2][i % 2] = turn_matrix(pack_whole(w, x));
     }
-    UNROLL for (int t = 0; t < CUDA_PART_KEYS / 16; t++) {
-        u32 a[2][4];
-        UNROLL for (int i = 0; i < 4; i++) {
-            const float *x = &score[2 * t + i / 2][i % 2 * 2];
-            a[0][i] = pack_two(w, x[0], x[1]);
-            a[1][i] = pack_rest(w, a[0][i], x[0], x[1]);
-        }
-        UNROLL for (int step = 0; step < LINE_STEPS; step++) {
-            if (16 * step >= WEIR_HEAD_DIM(w)) continue;
-            u32 b[4];
-            take_values(w, b, slot, is_pin, 16 * t, step);
-            UNROLL for (int part = 0; part < 2; part++) {
-                multiply_half(w, l->sum[2 * step], a[part], b);
-                multiply_half(w, l->sum[2 * step + 1], a[part], b + 2);
-            }
+    UNROLL for (int step = 0; step < LINE_STEPS; step++) {
+        if (16 * step >= WEIR_HEAD_DIM(w)) continue;
+        u32 a[4];
+        take_values(w, a, slot, is_pin, step);
+        UNROLL for (int g = 0; g < groups; g++) {
+            multiply_half(w, l->sum[g][step], a, weights[g]);
         }
     }
 }
 
-DEVICE void open_lines(lines *l) {
-    UNROLL for (int half = 0; half < 2; half++) l->most[half] = LEAST_SCORE, l->total[half] = 0;
-    UNROLL for (int j = 0; j < 8 * LINE_STEPS; j++) l->sum[j / 4][j % 4] = 0;
-}
-
-/* The lanes that have parts of a line add their totals. */
-DEVICE void close_lines(lines *l) {
-    UNROLL for (int half = 0; half < 2; half++) {
-        l->total[half] += shuffle_xor(l->total[half], 1);
-        l->total[half] += shuffle_xor(l->total[half], 2);
+DEVICE void open_lines(part_lines *l, int groups) {
+    UNROLL for (int g = 0; g < groups; g++) l->most[g] = LEAST_SCORE, l->total[g] = 0;
+    UNROLL for (int i = 0; i < 4 * LINE_STEPS * groups; i++) {
+        l->sum[i / (4 * LINE_STEPS)][i / 4 % LINE_STEPS][i % 4] = 0;
     }
 }
 
@@ -395,6 +404,7 @@ typedef struct part_look { /* of a warp */
     key_run run;      /* of it */
     int from, to;     /* rounds of the block */
     int fed;          /* rounds whose copies were started, or would have been */
+    int fill, look;   /* slots: of the next copies, of the next look */
 } part_look;
 
 DEVICE int part_slot_bytes(const cuda_world *w) {
@@ -412,16 +422,21 @@ DEVICE int key_of_round(const round_place *p) {
     return (round * N_WARPS + WARP) * CUDA_PART_KEYS;
 }
 
+DEVICE int next_slot(const cuda_world *w, int slot) {
+    return slot + 1 == w->look.part_slots ? 0 : slot + 1;
+}
+
 /* Starts the copies of the next round, if there is one. */
 DEVICE void part_feed(const cuda_world *w, const cuda_stage *s, part_look *t) {
     if (t->from + t->fed < t->to) {
         const round_place *p = &t->next;
         if (t->fed == 0 || p->round == 0 || p->round == p->pins) t->run = run_of_round(w, s, p);
         start_keys(w, &t->run, p->round < p->pins, key_of_round(p),
-                   t->slots + t->fed % w->look.part_slots * part_slot_bytes(w));
+                   t->slots + t->fill * part_slot_bytes(w));
         place_next(w, &t->next);
     }
     t->fed++;
+    t->fill = next_slot(w, t->fill);
     copies_commit();
 }
 
@@ -441,41 +456,42 @@ DEVICE void store_own(const cuda_world *w, const cuda_stage *s, const part_look 
 }
 
 /* Lines see all keys of a run. */
-DEVICE void view_run(const cuda_world *w, const line_set *set, const key_run *run, lines *l) {
-    UNROLL for (int half = 0; half < 2; half++) {
-        const int i = LANE / 4 + 8 * half;
-        l->from[half] = 0;
-        l->to[half] = run->n;
-        l->distance[half] = run->distance;
-        l->slope[half] = 0;
+DEVICE void view_run(const cuda_world *w, const line_set *set, const key_run *run, int groups,
+                     part_lines *l) {
+    l->keys = run->n;
+    l->distance = run->distance;
+    UNROLL for (int g = 0; g < groups; g++) {
+        const int i = 4 * g + LANE % 4;
+        l->slope[g] = 0;
         if (!w->alibi || i >= set->n) continue;
-        l->slope[half] = ((const float *)w->alibi)[line_at(w, set, i).head] * LOG2_E;
+        l->slope[g] = ((const float *)w->alibi)[line_at(w, set, i).head] * LOG2_E;
     }
 }
 
 /* Looks at rounds from *p on, to the end of its item or of the stretch. */
 DEVICE void look_at_rounds(const cuda_world *w, const cuda_stage *s, const line_set *set,
-                           const char *queries, part_look *t, round_place p, int n, lines *l) {
+                           const char *queries, part_look *t, round_place p, int n, int groups,
+                           part_lines *l) {
     int kind = -1;
     for (int i = 0; i < n; i++, p.round++) {
         const bool is_pin = p.round < p.pins;
-        const int ahead = w->look.part_slots - 1, at = key_of_round(&p);
-        const int slot = (t->fed - ahead) % w->look.part_slots;
-        copies_wait(ahead - 1);
+        const int at = key_of_round(&p);
+        const char *slot = t->slots + t->look * part_slot_bytes(w);
+        t->look = next_slot(w, t->look);
+        copies_wait(w->look.part_slots - 2);
         warp_sync();
         part_feed(w, s, t);
         if (kind != is_pin) {
             const key_run run = run_of_round(w, s, &p);
             kind = is_pin;
-            view_run(w, set, &run, l);
+            view_run(w, set, &run, groups, l);
+            take_lines(w, l, groups, queries + 2 * is_pin * set->n * key_stride(w), set->n);
         }
-        if (at >= l->to[0]) continue; /* to is the same of all lines */
-        const char *keys = t->slots + slot * part_slot_bytes(w);
+        if (at >= l->keys) continue;
         if (is_pin && is_scaled(w)) { /* apart, so that no loop asks for the type of its keys */
-            look_at_slot(w, l, queries + 2 * (set->n + 1) * key_stride(w), set->n, keys, true, at);
+            look_at_slot(w, l, groups, slot, true, at);
         } else {
-            look_at_slot(w, l, queries + 2 * is_pin * (set->n + 1) * key_stride(w), set->n, keys,
-                         false, at);
+            look_at_slot(w, l, groups, slot, false, at);
         }
     }
 }
@@ -483,20 +499,24 @@ DEVICE void look_at_rounds(const cuda_world *w, const cuda_stage *s, const line_
 /* ---- sums */
 
 /* A warp's lines to [n][hd + 2]: sums, most, total. */
-DEVICE void put_sums(const cuda_world *w, const line_set *set, lines *l, float *to) {
+DEVICE void put_sums(const cuda_world *w, const line_set *set, part_lines *l, int groups,
+                     float *to) {
     const int hd = WEIR_HEAD_DIM(w);
-    close_lines(l);
-    UNROLL for (int half = 0; half < 2; half++) {
-        const int i = LANE / 4 + 8 * half;
-        float *line = to + i * (hd + 2);
-        if (i >= set->n) continue;
-        UNROLL for (int j = 0; j < 4 * LINE_STEPS; j++) {
-            if (8 * (j / 2) >= hd) continue;
-            const int column = LANE % 4 * 2 + j % 2;
-            line[is_scaled(w) ? j / 4 * 16 + 2 * column + j / 2 % 2 : j / 2 * 8 + column] =
-                l->sum[j / 2][2 * half + j % 2] * (is_scaled(w) ? 1 / SUM_FACTOR : 1);
+    UNROLL for (int g = 0; g < groups; g++) {
+        float total = l->total[g];
+        UNROLL for (int mask = 4; mask < 32; mask *= 2) total += shuffle_xor(total, mask);
+        float *line = to + (4 * g + LANE % 4) * (hd + 2);
+        if (4 * g + LANE % 4 >= set->n) continue;
+        UNROLL for (int i = 0; i < 2 * LINE_STEPS; i++) {
+            if (8 * i >= hd) continue;
+            const float *two = &l->sum[g][i / 2][i % 2 * 2];
+            if (is_scaled(w)) {
+                line[i / 2 * 16 + LANE / 4 * 2 + i % 2] = (two[0] + two[1]) * (1 / SUM_FACTOR);
+            } else {
+                line[8 * i + LANE / 4] = two[0] + two[1];
+            }
         }
-        if (LANE % 4 == 0) line[hd] = l->most[half], line[hd + 1] = l->total[half];
+        if (LANE < 4) line[hd] = l->most[g], line[hd + 1] = total;
     }
 }
 
@@ -554,11 +574,12 @@ DEVICE float *partial_of(const cuda_world *w, int rounds, int block, int start) 
 
 /* The sums of the warps, of `n` rounds from *p on of an item that begins with round `start`. */
 DEVICE void finish_part(const cuda_world *w, const cuda_stage *s, const line_set *set,
-                        const round_place *p, int start, int n, float *warps, lines *l) {
+                        const round_place *p, int start, int n, float *warps, int groups,
+                        part_lines *l) {
     const int table = set->n * (WEIR_HEAD_DIM(w) + 2), rounds = all_rounds(w);
     unsigned *tickets = (unsigned *)w->look.tickets + p->r * w->n_kv_heads + p->kv_head;
     int *is_last = (int *)(shared_bytes + w->look.part_bytes - 16);
-    put_sums(w, set, l, warps + WARP * table);
+    put_sums(w, set, l, groups, warps + WARP * table);
     block_sync();
     if (n == p->rounds) {
         merge_sums(w, s, set, warps, warps, N_WARPS, table, 0);
@@ -575,10 +596,10 @@ DEVICE void finish_part(const cuda_world *w, const cuda_stage *s, const line_set
 
 /* ---- a block */
 
-DEVICE void attend_stretch(const cuda_world *w, const cuda_stage *s, part_look *t) {
+DEVICE void attend_stretch(const cuda_world *w, const cuda_stage *s, int groups, part_look *t) {
     const int share = w->n_heads / w->n_kv_heads, ahead = w->look.part_slots - 1;
     char *queries = shared_bytes + N_WARPS * w->look.part_slots * part_slot_bytes(w);
-    float *warps = (float *)(queries + 4 * (share + 1) * key_stride(w));
+    float *warps = (float *)(queries + 4 * share * key_stride(w));
     round_place p = t->next;
     while (t->fed < ahead && t->from + t->fed < t->to && !place_is_last(&t->next)) {
         part_feed(w, s, t);
@@ -590,12 +611,12 @@ DEVICE void attend_stretch(const cuda_world *w, const cuda_stage *s, part_look *
     for (int at = t->from; at < t->to;) {
         const int left = p.rounds - p.round, n = left < t->to - at ? left : t->to - at;
         const line_set set = {p.r, 1, p.kv_head, share};
-        lines l;
+        part_lines l;
         load_lines(w, s, &set, queries);
         block_sync();
-        open_lines(&l);
-        look_at_rounds(w, s, &set, queries, t, p, n, &l);
-        finish_part(w, s, &set, &p, at - p.round, n, warps, &l);
+        open_lines(&l, groups);
+        look_at_rounds(w, s, &set, queries, t, p, n, groups, &l);
+        finish_part(w, s, &set, &p, at - p.round, n, warps, groups, &l);
         block_sync(); /* queries and sums may be written again */
         at += n;
         p.round += n - 1;
@@ -604,15 +625,16 @@ DEVICE void attend_stretch(const cuda_world *w, const cuda_stage *s, part_look *
     copies_wait(0);
 }
 
-DEVICE void attend_all_parts(const cuda_world *w, const cuda_stage *s) {
+/* groups: of four query heads of a K/V head. */
+DEVICE void attend_all_parts(const cuda_world *w, const cuda_stage *s, int groups) {
     const int rounds = all_rounds(w);
     part_look t;
     t.from = round_cut(rounds, BLOCK);
     t.to = round_cut(rounds, BLOCK + 1);
-    t.fed = 0;
+    t.fed = t.fill = t.look = 0;
     launch_next();
     if (t.from == t.to) return;
     t.slots = shared_bytes + WARP * w->look.part_slots * part_slot_bytes(w);
     t.next = place_of_round(w, t.from);
-    attend_stretch(w, s, &t);
+    attend_stretch(w, s, groups, &t);
 }

@@ -35,6 +35,13 @@ enum { GROUP_LINES = CUDA_GROUP_LINES };
 #endif
 #define MOST_GROWTH 8.0f
 
+/* A warp's lines.  A lane has parts of lines LANE / 4 and LANE / 4 + 8, "half" 0 and 1. */
+typedef struct lines {
+    float most[2], total[2];     /* total: of this lane's keys */
+    int from[2], to[2];          /* keys of the run that the line sees */
+    float slope[2], distance[2]; /* ALiBi: of key 0 */
+} lines;
+
 DEVICE int tile_dim(const cuda_world *w) {
     return CUDA_TILE_DIM(WEIR_HEAD_DIM(w));
 }

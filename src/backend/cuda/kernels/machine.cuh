@@ -393,6 +393,13 @@ DEVICE void load_two_turned(u32 out[2], const void *p) {
                  : "r"((u32)__cvta_generic_to_shared(p)));
 }
 
+/* A matrix [8][8] of 16 bits, lanes hold what load_matrices gives, turned. */
+DEVICE u32 turn_matrix(u32 x) {
+    u32 out;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(x));
+    return out;
+}
+
 #include "machine_cluster.cuh"
 #include "machine_copy.cuh"
 #include "machine_walk.cuh"
