@@ -326,6 +326,30 @@ static void warps_of_a_slice_each_give_the_reference(void **state) {
     unsetenv("FAKE_GPU_THREADS");
 }
 
+/* Blocks of twelve warps, as real GPUs have for many rows: four of them copy, whole tiles of keys
+ * by rows that lie side by side. */
+static void warps_that_copy_together_give_the_reference(void **state) {
+    (void)state;
+    static const weir_type stores[] = {WEIR_F16, WEIR_BF16, WEIR_INT8};
+    setenv("FAKE_GPU_THREADS", "384", 1);
+    setenv("FAKE_GPU_BLOCKS", "5", 1);
+    for (size_t i = 0; i < COUNT_OF(stores); i++) {
+        made_shape s = LLAMA;
+        s.n_layers = 1, s.n_heads = 2, s.head_dim = s.rope_dims = 64;
+        s.type = i == 1 ? TENSOR_BF16 : TENSOR_F16;
+        if (i == 1) s.dim = s.ffn_dim = 128; /* whole chunks: norms are folded, and others scale */
+        rig g = rig_open_window(&s, 330, stores[i], "cuda", "ref");
+        feed(&g, MOST_SLOTS, 0, 2);
+        feed(&g, 1, 2, 140);
+        feed(&g, 1, 140, 150);
+        printf("four copy, store %d   %.2g\n", (int)stores[i], g.worst);
+        assert_true(g.worst <= (i == 1 ? CLOSE_MANY_BF16 : CLOSE_MANY));
+        rig_close(&g);
+    }
+    unsetenv("FAKE_GPU_BLOCKS");
+    unsetenv("FAKE_GPU_THREADS");
+}
+
 /* Rows that a block of 256 threads reads in two turns, a few of them in a step. */
 static void rows_of_two_turns_give_the_reference(void **state) {
     (void)state;
@@ -470,6 +494,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(attention_becomes_the_next_image),
         cmocka_unit_test(blocks_with_many_tiles_give_the_reference),
         cmocka_unit_test(warps_of_a_slice_each_give_the_reference),
+        cmocka_unit_test(warps_that_copy_together_give_the_reference),
         cmocka_unit_test(rows_of_two_turns_give_the_reference),
         cmocka_unit_test(blocks_without_work_do_no_harm),
         cmocka_unit_test(clusters_of_blocks_give_the_reference),
