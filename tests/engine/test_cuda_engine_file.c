@@ -69,6 +69,15 @@ static buffer bytes_of(const char *path) {
     return out;
 }
 
+/* The bytes of an engine file built for targets, and its header. */
+static buffer built_for(const char *targets, engine_header *header) {
+    build_for(targets);
+    buffer out = bytes_of(file);
+    assert_true(out.size >= sizeof *header);
+    memcpy(header, out.data, sizeof *header);
+    return out;
+}
+
 /* Hashes as they should be, so that what a test changed is all that is wrong. */
 static void write_sealed(buffer *b, engine_header *h) {
     for (int i = 0; i < h->n_images && i < ENGINE_TARGETS; i++) {
@@ -181,11 +190,9 @@ static void what_differs_is_named(void **state) {
 static void files_of_another_weir_are_refused(void **state) {
     (void)state;
     need_fake();
-    build_for("sm_90a");
     const weir_engine_options o = options_of(file);
-    buffer b = bytes_of(file);
     engine_header was, h;
-    memcpy(&was, b.data, sizeof was);
+    buffer b = built_for("sm_90a", &was);
     h = was, h.sources++, memcpy(h.weir, "0.0.9", 6);
     write_sealed(&b, &h);
     refuse(&o, model, WEIR_ERR_ARGUMENT, "another weir (0.0.9, this is ");
@@ -206,10 +213,8 @@ static void a_gpu_runs_code_of_an_older_one_of_its_generation_only(void **state)
     } cases[] = {{"sm_80", "sm_80"},   {"sm_86", "sm_80"},   {"sm_89", "sm_80"},
                  {"sm_90a", "sm_90a"}, {"sm_90", NULL},      {"sm_100", NULL},
                  {"sm_120", "sm_120"}, {"sm_121", "sm_120"}, {"sm_70", NULL}};
-    build_for("sm_80,sm_90a,sm_120");
-    buffer b = bytes_of(file);
     engine_header h;
-    memcpy(&h, b.data, sizeof h);
+    buffer b = built_for("sm_80,sm_90a,sm_120", &h);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         cuda_image image;
         const cuda_options o = {.target = cases[i].gpu,
@@ -250,15 +255,12 @@ static void nothing_falls_back_in_silence(void **state) {
 static void a_file_cut_short_or_damaged_anywhere_is_refused(void **state) {
     (void)state;
     need_fake();
-    build_for("sm_80,sm_90a");
-    buffer b = bytes_of(file);
-    engine_header h;
+    engine_header whole, h;
+    buffer b = built_for("sm_80,sm_90a", &whole);
     for (size_t n = 0; n < b.size; n++) {
         REFUSED(cuda_engine_parse(&h, (const uint8_t *)b.data, n, "x", &err), WEIR_ERR_FORMAT,
                 "x: ");
     }
-    memcpy(&h, b.data, sizeof h);
-    const engine_header whole = h;
     for (size_t at = 0; at < b.size; at++) {
         bool matters = at < sizeof h; /* what lies between the parts does not */
         for (int i = 0; i < whole.n_images; i++) {
@@ -277,11 +279,9 @@ static void a_file_cut_short_or_damaged_anywhere_is_refused(void **state) {
 static void places_outside_of_the_file_are_refused_though_hashes_are_right(void **state) {
     (void)state;
     need_fake();
-    build_for("sm_90a");
     const weir_engine_options o = options_of(file);
-    buffer b = bytes_of(file);
     engine_header was;
-    memcpy(&was, b.data, sizeof was);
+    buffer b = built_for("sm_90a", &was);
     const uint64_t places[] = {
         0, 64, 1, was.images[0].at + 1, b.size, b.size + 64, UINT64_MAX - 63};
     for (size_t i = 0; i < COUNT_OF(places); i++) {
@@ -312,11 +312,9 @@ static void places_outside_of_the_file_are_refused_though_hashes_are_right(void 
 static void code_that_points_outside_of_itself_is_refused(void **state) {
     (void)state;
     need_fake();
-    build_for("sm_90a");
     const weir_engine_options o = options_of(file);
-    buffer b = bytes_of(file);
     engine_header h;
-    memcpy(&h, b.data, sizeof h);
+    buffer b = built_for("sm_90a", &h);
     char *const code = b.data + h.images[0].at;
     Elf64_Ehdr elf, was;
     memcpy(&was, code, sizeof was);
