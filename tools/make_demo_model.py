@@ -143,7 +143,7 @@ def write_safetensors(path, tensors):
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: tools/make_demo_model.py OUT")
     out = pathlib.Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)

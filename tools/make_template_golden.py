@@ -304,6 +304,9 @@ def variables():
 
 
 def main():
+    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    if folder and not folder.is_dir():
+        sys.exit(__doc__)
     env = environment()
     given = variables()
     cases = [
@@ -311,7 +314,6 @@ def main():
         for name, source in read_cases(DATA / "template_cases.txt")
     ]
     golden = {"now": NOW, "variables": given, "contexts": contexts(), "cases": cases, "real": {}}
-    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else None
     for path in sorted(folder.rglob("*.jinja")) if folder else []:
         source = path.read_text()
         results = {}
