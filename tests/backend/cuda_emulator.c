@@ -32,16 +32,18 @@
 
 enum { STACK = 64 << 10, MAX_THREADS = 16384 };
 
-typedef struct coroutine {
-    emulated self;
-    jmp_buf at;
-    bool started, done;
-} coroutine;
-
 typedef struct meeting { /* of a block, of some of its warps, of a warp or of a cluster */
     int here, ended;
     unsigned round;
 } meeting;
+
+typedef struct coroutine {
+    emulated self;
+    jmp_buf at;
+    bool started, done, spins;
+    const meeting *awaited; /* it goes on when this is no longer in round `round` */
+    unsigned round;
+} coroutine;
 
 typedef struct launch {
     void (*run)(void **arguments);
@@ -77,13 +79,23 @@ static meeting *cluster_of(int i) {
     return &running->clusters[i / running->n_threads / running->cluster];
 }
 
+static meeting *block_of(int i) {
+    return &running->blocks[i / running->n_threads];
+}
+
+/* One thread less will come; those that are there wait in vain. */
+static void leave(meeting *m) {
+    if (m->here > 0) emulator_fail("ends where others wait for it");
+    m->ended++;
+}
+
 static void body(void) {
     running->run(running->arguments);
     running->threads[running->now].done = true;
     cluster_of(running->now)->ended++;
     settle_cluster(cluster_of(running->now));
-    running->blocks[running->now / running->n_threads].ended++;
-    running->warps[running->now / 32].ended++;
+    leave(block_of(running->now));
+    leave(&running->warps[running->now / 32]);
     running->n_alive--;
     _longjmp(running->out, 1);
 }
@@ -111,25 +123,33 @@ static void yield_now(void) {
 }
 
 void emulator_spin(void) {
+    running->threads[running->now].spins = true;
     yield_now();
 }
 
-static meeting *block_of(int i) {
-    return &running->blocks[i / running->n_threads];
+/* Until a meeting is no longer in a round. */
+static void await_round(const meeting *m, unsigned round) {
+    coroutine *c = &running->threads[running->now];
+    c->awaited = m;
+    c->round = round;
+    while (m->round == round) yield_now();
+    c->awaited = NULL;
+}
+
+static bool is_held_up(const coroutine *c) {
+    return c->done || (c->awaited && c->awaited->round == c->round);
 }
 
 /* Waits for the others; those that have ended would never come. */
 static void meet(meeting *m, int n) {
+    if (m->ended > 0) emulator_fail("waits for a thread that has ended");
     const unsigned round = m->round;
     if (++m->here == n) {
         m->here = 0;
         m->round++;
         return;
     }
-    while (m->round == round) {
-        if (m->ended) emulator_fail("waits for a thread that has ended");
-        yield_now();
-    }
+    await_round(m, round);
 }
 
 void emulator_meet_block(void) {
@@ -149,8 +169,7 @@ void emulator_cluster_arrive(void) {
 }
 
 void emulator_cluster_wait(void) {
-    const meeting *m = cluster_of(running->now);
-    while ((int)m->round == emulator_now->cluster_round) yield_now();
+    await_round(cluster_of(running->now), (unsigned)emulator_now->cluster_round);
 }
 
 void emulator_meet_warp(void) {
@@ -216,6 +235,35 @@ static void (*find(const char *kernel))(void **) {
     return NULL;
 }
 
+/* Runs a warp until its threads have ended, wait for others, or ask whether others are done. False:
+ * all have ended or wait, so none ran. */
+static bool run_warp(int first) {
+    bool ran = false;
+    for (bool goes_on = true; goes_on;) {
+        goes_on = false;
+        for (int i = first; i < first + 32; i++) {
+            coroutine *c = &running->threads[i];
+            if (is_held_up(c)) continue;
+            c->spins = false;
+            resume(i);
+            ran = true;
+            if (!c->spins) goes_on = true;
+        }
+    }
+    return ran;
+}
+
+/* The first warp runs first and last by turns, so that what a barrier is missing for comes before
+ * as well as behind. */
+static void run_all(void) {
+    const int last = running->n_blocks * running->n_threads - 32;
+    for (bool turn = false; running->n_alive > 0; turn = !turn) {
+        bool ran = false;
+        for (int i = 0; i <= last; i += 32) ran |= run_warp(turn ? last - i : i);
+        if (!ran) emulator_fail("all threads wait for each other");
+    }
+}
+
 bool emulator_launch(const char *kernel, int n_blocks, int cluster, int n_threads,
                      size_t shared_size, void **arguments) {
     const int n = n_blocks * n_threads;
@@ -248,11 +296,7 @@ bool emulator_launch(const char *kernel, int n_blocks, int cluster, int n_thread
                                        .exchange = exchange + (size_t)(i / 32) * 256};
     }
     running = &l;
-    while (l.n_alive > 0) {
-        for (int i = 0; i < n; i++) {
-            if (!l.threads[i].done) resume(i);
-        }
-    }
+    run_all();
     running = NULL;
     free(l.threads);
     free(l.blocks);

@@ -2,8 +2,9 @@
  *
  * All blocks of a launch are alive together, as those of a cooperative launch are.  A thread runs
  * until it meets others (a barrier, a shuffle, a matrix instruction, a spin); then the next one of
- * its block goes on, and when all have met, they pass.  So kernels are tested where no GPU is:
- * what they compute and how they meet, not how fast, nor that what they left unordered is in order.
+ * its warp goes on, when all of that wait the next warp, and when all have met, they pass.  So
+ * kernels are tested where no GPU is: what they compute and how they meet, not how fast, nor that
+ * what they left unordered is in order.
  *
  * cuda_emulator.c includes the kernels themselves.
  *
