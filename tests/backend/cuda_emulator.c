@@ -180,6 +180,10 @@ static void run_walk(void **arguments) {
     walk(*(const cuda_world *)arguments[0]);
 }
 
+static void run_walk_one(void **arguments) {
+    walk_one(*(const cuda_world *)arguments[0]);
+}
+
 #define RUN(kernel)                                \
     static void run_##kernel(void **arguments) {   \
         kernel(*(const cuda_world *)arguments[0]); \
@@ -216,6 +220,7 @@ static void run_measure_multiply(void **arguments) {
 
 static void (*find(const char *kernel))(void **) {
     if (strcmp(kernel, "walk") == 0) return run_walk;
+    if (strcmp(kernel, "walk_one") == 0) return run_walk_one;
     if (strcmp(kernel, "attend_tiles") == 0) return run_attend_tiles;
     if (strcmp(kernel, "attend_parts_4") == 0) return run_attend_parts_4;
     if (strcmp(kernel, "attend_parts_8") == 0) return run_attend_parts_8;

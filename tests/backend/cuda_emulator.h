@@ -57,6 +57,8 @@ void emulator_fail(const char *what);
 
 #define DEVICE        static inline
 #define COLD          static
+#define WALK          DEVICE
+#define world_of      cuda_world
 #define KERNEL        static void
 #define KERNEL_WIDE   static void
 #define KERNEL_1024   static void
@@ -76,6 +78,11 @@ void emulator_fail(const char *what);
 #define BLOCK_Y      (emulator_now->block_y)
 #define N_BLOCKS     (emulator_now->n_blocks)
 #define shared_bytes (emulator_now->shared)
+
+DEVICE void know_threads(int n) {
+    (void)n;
+    assert(N_THREADS == n);
+}
 
 DEVICE void block_sync(void) {
     emulator_meet_block();

@@ -84,13 +84,10 @@ static weir_status load_wide(cuda *c, weir_error *err) {
 }
 
 cuda_options cuda_options_of(const cuda_layout *l, const char *target) {
-    const int share = l->world.n_heads / l->world.n_kv_heads;
     return (cuda_options){.target = target,
                           .formats = l->formats,
                           .acts = l->acts,
-                          .heads = share > 2   ? 4
-                                   : share > 1 ? 2
-                                               : 1,
+                          .heads = cuda_heads_at_once(l),
                           .head_dim = l->plan->attention.head_dim,
                           .kv_type = l->world.kv_type,
                           .pin_type = l->world.pin_type};
@@ -125,6 +122,7 @@ static weir_status load_kernels(cuda *c, const backend_options *o, weir_error *e
     WEIR_TRY(open_module(c, o, err));
     const cuda_look *look = &c->layout.world.look;
     WEIR_TRY(cuda_load(c, &c->walk, "walk", c->layout.world.shared.bytes, err));
+    WEIR_TRY(cuda_load(c, &c->walk_one, "walk_one", c->layout.world.shared.bytes, err));
     WEIR_TRY(cuda_load(c, &c->spread, "spread", 0, err));
     WEIR_TRY(cuda_load(c, &c->draw, "draw", CUDA_DRAW_BYTES, err));
     WEIR_TRY(cuda_load(c, &c->copy_rows, "copy_rows", 0, err));

@@ -44,7 +44,7 @@ typedef struct cuda {
     cuda_device device;
     cuda_layout layout;
     cuda_address memory; /* [layout.bytes] */
-    cuda_handle module, walk, spread, prepare, draw, copy_rows, pin_row;
+    cuda_handle module, walk, walk_one, spread, prepare, draw, copy_rows, pin_row;
     cuda_handle wide[CUDA_WIDTHS], attend_tiles, attend_parts;
     int clusters[CUDA_WIDTHS][CUDA_CLUSTER + 1]; /* of so many blocks that run at once */
     int n_threads, n_draw_threads;               /* of a block of walk, of draw */

@@ -272,6 +272,12 @@ static void describe_store(cuda_layout *l, const kv_shape *kv) {
     w->n_heads = l->plan->attention.n_heads;
 }
 
+int cuda_heads_at_once(const cuda_layout *l) {
+    assert(l->world.n_kv_heads > 0);
+    const int share = l->world.n_heads / l->world.n_kv_heads;
+    return share > 2 ? CUDA_HEADS : share > 1 ? 2 : 1;
+}
+
 /* How the keys of a row are cut: what takes least when one row has the whole GPU.  A split costs
  * its keys and what KEYS_OF_A_SPLIT keys would; blocks take splits in turn. */
 static void choose_splits(cuda_layout *l, const kv_shape *kv, int n_blocks) {

@@ -73,6 +73,9 @@ weir_status cuda_layout_make(cuda_layout *out, const plan *p, const kv_shape *kv
  * other inputs. */
 int cuda_gated_product(const plan *p, const plan_op *op);
 
+/* Query heads of a K/V head that look at its keys together, at most. */
+int cuda_heads_at_once(const cuda_layout *l);
+
 /* blocks.c.  Fails when rows are too wide for a block's shared memory.  Then those of kernels for
  * many rows, as many as fit. */
 weir_status cuda_arrange_walk(cuda_layout *l, const cuda_device *device, int n_threads,

@@ -232,6 +232,7 @@ typedef struct cuda_world { /* the argument of every kernel */
     unsigned tag;        /* their lowest bit in this step */
     int folds;           /* stages that are folded do so: not the readable way */
     int plain;           /* products the readable way */
+    int fast;            /* rings find what is next by fast_seek; 0: where they see that they can */
     int pass;            /* tokens of a pass of products */
     cuda_address rows;   /* [n] cuda_row */
     cuda_address wanted; /* [n_wanted] int */
@@ -248,7 +249,6 @@ typedef struct cuda_world { /* the argument of every kernel */
     int n_heads, n_kv_heads, head_dim;
     int split;      /* keys of a split of the window */
     int max_splits; /* of a row */
-    int unused;
     cuda_address alibi;           /* [n_heads] float; 0: none */
     cuda_address partials;        /* [items][max_splits][CUDA_HEADS][head_dim + 2] float */
     cuda_address tickets;         /* [items] */

@@ -175,6 +175,17 @@ static unsigned count_barriers(const cuda_layout *l, const cuda_world *w) {
     return n;
 }
 
+/* Whether `walk_one` knows what it says it does: a tagged step whose blocks have a unit of
+ * attention each at most, whose keys the rings copy, a warp for each slice, and nobody asks for
+ * times. */
+static bool is_for_one(const cuda *c, const cuda_world *w) {
+    const int share = w->n_heads / w->n_kv_heads, heads = cuda_heads_at_once(&c->layout);
+    const int items = w->n_kv_heads * ((share + heads - 1) / heads), n_blocks = c->device.n_blocks;
+    return w->tagged && w->alone && w->folds && !w->plain && !w->times && w->shared.keys_fit &&
+           c->layout.n_warps == CUDA_SLICES && items < n_blocks &&
+           items * w->max_splits <= n_blocks;
+}
+
 static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error *err) {
     assert(first < last && last <= c->layout.n_stages);
     w->first = first;
@@ -187,8 +198,10 @@ static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error 
     w->barrier_base = c->barrier_count;
     w->tagged = w->n == 1 && w->n_wanted == 1 && c->layout.tagged_bytes > 0;
     w->tag = (c->tagged_steps + 1) & 1; /* values begin as zeros */
-    WEIR_TRY(CUDA_CALL(&c->device, launch_together, err, c->walk, (unsigned)c->device.n_blocks, 1,
-                       1, (unsigned)c->n_threads, 1, 1, (unsigned)w->shared.bytes, c->device.stream,
+    w->fast = is_for_one(c, w);
+    const cuda_handle kernel = w->fast ? c->walk_one : c->walk;
+    WEIR_TRY(CUDA_CALL(&c->device, launch_together, err, kernel, (unsigned)c->device.n_blocks, 1, 1,
+                       (unsigned)c->n_threads, 1, 1, (unsigned)w->shared.bytes, c->device.stream,
                        arguments));
     c->barrier_count += count_barriers(&c->layout, w) * (unsigned)c->device.n_blocks;
     c->tagged_steps += (unsigned)w->tagged;

@@ -29,7 +29,7 @@ typedef struct attend_space {
     char *brought;     /* [warps][2][hd] of a type: those that the ring cannot copy */
 } attend_space;
 
-DEVICE attend_space attend_space_of(const cuda_world *w) {
+WALK attend_space attend_space_of(const world_of *w) {
     const int hd = WEIR_HEAD_DIM(w);
     attend_space out;
     out.q_pos = (float *)(shared_bytes + w->shared.input);
@@ -48,7 +48,7 @@ typedef struct couple {
     int a, b, pair; /* pair: whose phase; -1: they do not rotate */
 } couple;
 
-DEVICE couple couple_of(const cuda_world *w, int i) {
+WALK couple couple_of(const world_of *w, int i) {
     const bool is_apart = i < w->pairs && !w->interleaved;
     const couple out = {is_apart ? i : 2 * i, is_apart ? i + w->pairs : 2 * i + 1,
                         i < w->pairs ? i : -1};
@@ -67,20 +67,20 @@ DEVICE void load_phase(const couple *c, cuda_address cosines, cuda_address sines
 }
 
 /* A couple of the head that begins at feature `first` of row r; loaded, and there. */
-DEVICE void load_couple(const cuda_world *w, const cuda_tensor *t, int r, int first,
-                        const couple *c, float v[2]) {
+WALK void load_couple(const world_of *w, const cuda_tensor *t, int r, int first, const couple *c,
+                      float v[2]) {
     v[0] = load_relaxed(value_at(w, t, r, first + c->a));
     v[1] = load_relaxed(value_at(w, t, r, first + c->b));
 }
 
-DEVICE void settle_couple(const cuda_world *w, const cuda_tensor *t, int r, int first,
-                          const couple *c, float v[2]) {
+WALK void settle_couple(const world_of *w, const cuda_tensor *t, int r, int first, const couple *c,
+                        float v[2]) {
     v[0] = settle_value(w, t, value_at(w, t, r, first + c->a), v[0]);
     v[1] = settle_value(w, t, value_at(w, t, r, first + c->b), v[1]);
 }
 
-DEVICE void load_queries(const cuda_world *w, const cuda_stage *s, const attend_item *item,
-                         const attend_space *to) {
+WALK void load_queries(const world_of *w, const cuda_stage *s, const attend_item *item,
+                       const attend_space *to) {
     const int hd = WEIR_HEAD_DIM(w);
     const u64 phase = (u64)item->r * (u64)w->pairs * sizeof(float);
     const int makers = N_WARPS > 2 ? N_THREADS - 64 : N_THREADS; /* others make the row's own key */
@@ -105,8 +105,8 @@ DEVICE void load_queries(const cuda_world *w, const cuda_stage *s, const attend_
 
 /* A row's own key or value: as it is stored near by, and in the store when rows are alone; a warp.
  */
-DEVICE void make_own(const cuda_world *w, const cuda_stage *s, const attend_item *item, int is_v,
-                     const attend_space *space) {
+WALK void make_own(const world_of *w, const cuda_stage *s, const attend_item *item, int is_v,
+                   const attend_space *space) {
     const cuda_row *row = item->row;
     const cuda_tensor *from = is_v ? &s->v : &s->in2;
     const int hd = WEIR_HEAD_DIM(w), first = item->kv_head * hd;
@@ -148,7 +148,7 @@ DEVICE void make_own(const cuda_world *w, const cuda_stage *s, const attend_item
     if (LANE == 0 && store_is_scaled(to.type)) to.scales[row->at] = near.scales[0];
 }
 
-DEVICE key_run own_run(const cuda_world *w, bool is_pin, const attend_space *space) {
+WALK key_run own_run(const world_of *w, bool is_pin, const attend_space *space) {
     key_run run;
     run.keys.type = run.values.type = type_of_pin(w, is_pin);
     run.keys.at = run.values.at = space->own;
@@ -170,8 +170,8 @@ COLD void bring_key(const char *key, const char *value, int bytes, char *to) {
 }
 
 /* A warp's share of a split; the last warp has the row's own key too. */
-DEVICE void look_at_split(const cuda_world *w, const cuda_stage *s, const attend_item *item,
-                          const attend_space *space, int unit, int i, ring *r, look *l) {
+WALK void look_at_split(const world_of *w, const cuda_stage *s, const attend_item *item,
+                        const attend_space *space, int unit, int i, ring *r, look *l) {
     const int hd = WEIR_HEAD_DIM(w), most = keys_of_round(w);
     char *brought = space->brought + WARP * 2 * hd * 4;
     for (int part = 0; part < 3; part++) { /* a loop, so that the code is there once */
@@ -206,7 +206,7 @@ DEVICE void look_at_split(const cuda_world *w, const cuda_stage *s, const attend
 }
 
 /* The place of a split's sums, [WEIR_HEADS][hd + 2]; in a tagged step every layer has its own. */
-DEVICE float *split_place(const cuda_world *w, const cuda_stage *s, int item, int split) {
+WALK float *split_place(const world_of *w, const cuda_stage *s, int item, int split) {
     const int floats = WEIR_HEADS * (WEIR_HEAD_DIM(w) + 2);
     const u64 at = (u64)item * (u64)w->max_splits + (u64)split;
     if (!w->tagged) return (float *)w->partials + at * (u64)floats;
@@ -214,12 +214,12 @@ DEVICE float *split_place(const cuda_world *w, const cuda_stage *s, int item, in
     return (float *)w->tagged_partials + (layer + at) * (u64)floats;
 }
 
-DEVICE void put_partial(const cuda_world *w, float *to, float x) {
+WALK void put_partial(const world_of *w, float *to, float x) {
     store_relaxed(to, float_of_bits((bits_of_float(x) & ~1u) | (w->tagged ? w->tag : 0)));
 }
 
 /* A split that has no keys, which a tagged step writes all the same. */
-DEVICE void put_empty_split(const cuda_world *w, int heads, float *to) {
+WALK void put_empty_split(const world_of *w, int heads, float *to) {
     const int row = WEIR_HEAD_DIM(w) + 2;
     for (int i = THREAD; i < heads * row; i += N_THREADS) {
         put_partial(w, to + i, i % row == row - 2 ? NO_SCORE : 0);
@@ -227,7 +227,7 @@ DEVICE void put_empty_split(const cuda_world *w, int heads, float *to) {
 }
 
 /* The warps' sums, added in their order, to a place in memory where other blocks can read them. */
-DEVICE void put_split(const cuda_world *w, int heads, const float *warps, float *to) {
+WALK void put_split(const world_of *w, int heads, const float *warps, float *to) {
     const int hd = WEIR_HEAD_DIM(w), row = hd + 2, step = WEIR_HEADS * row;
     for (int i = THREAD; i < heads * hd; i += N_THREADS) {
         const float *from = warps + i / hd * row;
@@ -252,8 +252,8 @@ DEVICE void put_split(const cuda_world *w, int heads, const float *warps, float 
 }
 
 /* Split i of an item to `to`; the whole block. */
-DEVICE void attend_split(const cuda_world *w, const cuda_stage *s, const attend_item *item,
-                         const attend_space *space, int unit, int i, ring *r, float *to) {
+WALK void attend_split(const world_of *w, const cuda_stage *s, const attend_item *item,
+                       const attend_space *space, int unit, int i, ring *r, float *to) {
     const int hd = WEIR_HEAD_DIM(w), row = hd + 2;
     look l;
     look_begin(&l);
@@ -266,63 +266,61 @@ DEVICE void attend_split(const cuda_world *w, const cuda_stage *s, const attend_
 
 enum { SPLITS = 16 }; /* that are loaded together */
 
-/* Feature i of what n splits made, [n][WEIR_HEADS][hd + 2], as one: a thread.  Waits for tags. */
-DEVICE float merge_feature(const cuda_world *w, const float *partials, int i, int n) {
-    const int hd = WEIR_HEAD_DIM(w), row = hd + 2, step = WEIR_HEADS * row;
-    const float *from = partials + i / hd * row;
+/* Feature d of what n splits made of a head, [n][WEIR_HEADS][hd + 2] from that head on, as one: a
+ * lane; a warp, whose lane l weighs every l-th split for all.  Waits for tags. */
+WALK float merge_feature(const world_of *w, const float *head, int d, int n) {
+    const int hd = WEIR_HEAD_DIM(w), step = WEIR_HEADS * (hd + 2);
     const u32 tag = w->tagged ? w->tag : 0;
     float most = NO_SCORE, total = 0, sum = 0;
-    for (int first = 0; first < n; first += SPLITS) {
-        float v[SPLITS], m[SPLITS], t[SPLITS];
+    for (int first = 0; first < n; first += SPLITS, head += SPLITS * step) {
+        float v[SPLITS], m, t;
         for (u32 unlike = 1; unlike & 1;) {
-            unlike = 0;
-            UNROLL for (int k = 0; k < SPLITS; k++) {
-                const float *at = from + (first + k) * step;
-                v[k] = t[k] = float_of_bits(tag);
-                m[k] = float_of_bits((bits_of_float(NO_SCORE) & ~1u) | tag);
-                if (first + k >= n) continue;
-                v[k] = load_relaxed(at + i % hd);
-                m[k] = load_relaxed(at + hd);
-                t[k] = load_relaxed(at + hd + 1);
+            m = float_of_bits((bits_of_float(NO_SCORE) & ~1u) | tag);
+            t = float_of_bits(tag);
+            if (LANE < SPLITS && first + LANE < n) {
+                m = load_relaxed(head + LANE * step + hd);
+                t = load_relaxed(head + LANE * step + hd + 1);
             }
             UNROLL for (int k = 0; k < SPLITS; k++) {
+                v[k] = float_of_bits(tag);
+                if (first + k < n) v[k] = load_relaxed(head + k * step + d);
+            }
+            unlike = also_unlike(also_unlike(0, bits_of_float(m), tag), bits_of_float(t), tag);
+            UNROLL for (int k = 0; k < SPLITS; k++) {
                 unlike = also_unlike(unlike, bits_of_float(v[k]), tag);
-                unlike = also_unlike(unlike, bits_of_float(m[k]), tag);
-                unlike = also_unlike(unlike, bits_of_float(t[k]), tag);
             }
             if (unlike & 1) spin();
         }
-        float now = most;
-        UNROLL for (int k = 0; k < SPLITS; k++) {
-            m[k] = without_tag(m[k]);
-            now = fmaxf(now, m[k]);
-        }
-        const float fade = exponential(most - now);
+        m = without_tag(m);
+        const float now = fmaxf(most, warp_max(m));
+        const float fade = exponential(most - now), weight = exponential(m - now);
+        total = total * fade + warp_sum(weight * without_tag(t));
         sum *= fade;
-        total *= fade;
-        UNROLL for (int k = 0; k < SPLITS; k++) {
-            const float weight = exponential(m[k] - now);
-            sum += weight * without_tag(v[k]);
-            total += weight * without_tag(t[k]);
-        }
+        UNROLL for (int k = 0; k < SPLITS; k++) sum += shuffle_from(weight, k) * without_tag(v[k]);
         most = now;
     }
     return sum / total;
 }
 
 /* Features [first, end) of an item's heads to the result; the whole block. */
-DEVICE void merge_splits(const cuda_world *w, const cuda_stage *s, const attend_item *item,
-                         const float *partials, int first, int end) {
-    for (int i = first + THREAD; i < end; i += N_THREADS) {
-        put_value(w, &s->out, item->r, item->head * WEIR_HEAD_DIM(w) + i,
-                  merge_feature(w, partials, i, item->row->n_splits));
+WALK void merge_splits(const world_of *w, const cuda_stage *s, const attend_item *item,
+                       const float *partials, int first, int end) {
+    const int hd = WEIR_HEAD_DIM(w);
+    for (int at = first + WARP * 32; at < end; at += N_THREADS) { /* whole warps */
+        const int i = at + LANE, last = (at + 32 < end ? at + 32 : end) - 1;
+        for (int head = (u32)at / (u32)hd; head * hd <= last; head++) {
+            const bool is_mine = i <= last && i >= head * hd && i < (head + 1) * hd;
+            const float x = merge_feature(w, partials + head * (hd + 2),
+                                          is_mine ? i - head * hd : 0, item->row->n_splits);
+            if (is_mine) put_value(w, &s->out, item->r, item->head * hd + i, x);
+        }
     }
 }
 
 /* The same of the features that are of a split: in a tagged step each block that has a split merges
  * some, and nobody waits for a last one.  All splits of its own are written before. */
-DEVICE void merge_share(const cuda_world *w, const cuda_stage *s, const attend_item *item,
-                        int number, int split) {
+WALK void merge_share(const world_of *w, const cuda_stage *s, const attend_item *item, int number,
+                      int split) {
     const int n = item->row->n_splits, features = item->heads * WEIR_HEAD_DIM(w);
     const int each = (features + n - 1) / n, end = (split + 1) * each;
     if (split >= n) return;
@@ -343,10 +341,10 @@ DEVICE bool comes_last(unsigned *ticket, int n, int *flag) {
 }
 
 /* Stage `stage`, which is s. */
-DEVICE void attend(const cuda_world *w, const cuda_stage *s, int stage, ring *r, grid_wait wait) {
+WALK void attend(const world_of *w, const cuda_stage *s, int stage, ring *r, grid_wait wait) {
     const attend_space space = attend_space_of(w);
     const attend_units units = w->plain ? units_of(w) : ring_place_of(w)->units;
-    const bool is_split = units.is_split;
+    const bool is_split = w->fast || units.is_split;
     attend_item item;
     int number = is_split ? BLOCK / w->max_splits : BLOCK;
     int split = is_split ? BLOCK % w->max_splits : 0;
@@ -387,11 +385,14 @@ DEVICE void attend(const cuda_world *w, const cuda_stage *s, int stage, ring *r,
             merge_splits(w, s, &item, partials, 0, item.heads * WEIR_HEAD_DIM(w));
         }
         take_mark(w, 8);
+        if (w->fast) break; /* a unit each */
     }
     if (!w->tagged || !is_split) return;
     for (int unit = BLOCK; unit < units.n; unit += N_BLOCKS) {
-        if (unit != BLOCK || units.n > N_BLOCKS) item = attend_item_of(w, unit / w->max_splits);
+        if (unit != BLOCK || (!w->fast && units.n > N_BLOCKS))
+            item = attend_item_of(w, unit / w->max_splits);
         merge_share(w, s, &item, unit / w->max_splits, unit % w->max_splits);
+        if (w->fast) break;
     }
     take_mark(w, 9);
 }

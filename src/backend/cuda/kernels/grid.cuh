@@ -15,10 +15,10 @@ typedef struct grid_wait {
     unsigned target; /* arrivals */
 } grid_wait;
 
-enum { LATE_BLOCKS = 16 }; /* that are not waited for at a loose barrier */
+enum { LATE_BLOCKS = 40 }; /* that are not waited for at a loose barrier */
 
 /* The threads of the block have met.  The count-th barrier since barrier_base. */
-DEVICE void grid_arrive(const cuda_world *w, unsigned count, grid_wait *wait) {
+WALK void grid_arrive(const world_of *w, unsigned count, grid_wait *wait) {
     wait->target = w->barrier_base + count * (unsigned)N_BLOCKS;
     if (THREAD != 0) return;
     if (wait->is_loose) {
@@ -28,7 +28,7 @@ DEVICE void grid_arrive(const cuda_world *w, unsigned count, grid_wait *wait) {
     }
 }
 
-DEVICE void grid_await(const cuda_world *w, grid_wait wait) {
+WALK void grid_await(const world_of *w, grid_wait wait) {
     if (wait.is_on) {
         const unsigned *arrived = (const unsigned *)w->barrier;
         if (THREAD == 0 && wait.is_loose) {

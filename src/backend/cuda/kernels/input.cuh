@@ -25,7 +25,7 @@
 #pragma once
 
 /* Rows of a tensor in this step. */
-DEVICE int rows_of(const cuda_world *w, const cuda_tensor *t) {
+WALK int rows_of(const world_of *w, const cuda_tensor *t) {
     return t->selected ? w->n_wanted : w->n;
 }
 
@@ -42,23 +42,23 @@ DEVICE float without_tag(float x) {
     return float_of_bits(bits_of_float(x) & ~1u);
 }
 
-DEVICE bool has_tag(const cuda_world *w, float x) {
+WALK bool has_tag(const world_of *w, float x) {
     return ((bits_of_float(x) ^ w->tag) & 1) == 0;
 }
 
 /* Where feature i of row r is read. */
-DEVICE const float *value_at(const cuda_world *w, const cuda_tensor *t, int r, int i) {
+WALK const float *value_at(const world_of *w, const cuda_tensor *t, int r, int i) {
     return (w->tagged && t->tagged ? (const float *)t->tagged : row_of(t, r)) + i;
 }
 
 /* x was loaded from p, of tensor t. */
-DEVICE float settle_value(const cuda_world *w, const cuda_tensor *t, const float *p, float x) {
+WALK float settle_value(const world_of *w, const cuda_tensor *t, const float *p, float x) {
     if (!t->tagged || !w->tagged) return x;
     for (; !has_tag(w, x); x = load_relaxed(p)) spin();
     return without_tag(x);
 }
 
-DEVICE void put_value(const cuda_world *w, const cuda_tensor *t, int r, int i, float x) {
+WALK void put_value(const world_of *w, const cuda_tensor *t, int r, int i, float x) {
     if (t->tagged) x = without_tag(x);
     if (t->tagged && w->tagged) {
         store_relaxed((float *)t->tagged + i, float_of_bits(bits_of_float(x) | w->tag));
@@ -81,7 +81,7 @@ DEVICE float act_of(int act, float x) {
 }
 
 /* Cycles since the last mark, added up at place `mark`, when times are taken. */
-DEVICE void take_mark(const cuda_world *w, int mark) {
+WALK void take_mark(const world_of *w, int mark) {
     u64 *marks = (u64 *)(shared_bytes + w->shared.marks);
     if (!w->times || THREAD != 0) return;
     const u64 now = clock_now();
@@ -387,6 +387,11 @@ DEVICE bool is_read_by_fours(const cuda_stage *s, int format, bool is_folded) {
            (is_plain || (s->prologue == CUDA_NORM && !s->norm.is_layer));
 }
 
+/* Whether a row alone is half of what a turn takes, for which there is code of its own. */
+WALK bool is_short_row(const world_of *w, const cuda_stage *s) {
+    return w->fast && s->matrix.cols <= 4 * FEW_QUADS / 2 * N_THREADS;
+}
+
 /* The i-th quad of this thread in a turn: of levels a thread has two side by side. */
 DEVICE int quad_of_turn(int format, int turn, int i) {
     if (is_of_levels(format))
@@ -396,9 +401,9 @@ DEVICE int quad_of_turn(int format, int turn, int i) {
 
 /* This thread's weights of a norm, ones where there is none.  They do not depend on the stage
  * before, so they can be loaded while that one ends. */
-DEVICE void load_norm(const cuda_stage *s, int format, int turn, float f[FEW_QUADS][4]) {
+DEVICE void load_norm(const cuda_stage *s, int format, int turn, int most, float f[FEW_QUADS][4]) {
     const float *weight = s->prologue == CUDA_NORM ? (const float *)s->norm.weight : (float *)0;
-    UNROLL for (int i = 0; i < FEW_QUADS; i++) {
+    UNROLL for (int i = 0; i < most; i++) {
         const int q = quad_of_turn(format, turn, i);
         UNROLL for (int j = 0; j < 4; j++) f[i][j] = 1;
         if (weight && 4 * q < s->matrix.cols) load_floats_4(f[i], weight + 4 * q);
@@ -406,16 +411,16 @@ DEVICE void load_norm(const cuda_stage *s, int format, int turn, float f[FEW_QUA
 }
 
 /* Until what was loaded of a tagged row is there. */
-DEVICE void await_quads(const cuda_world *w, int format, const float *x, int turn, int cols,
-                        float v[FEW_QUADS][4]) {
+WALK void await_quads(const world_of *w, int format, const float *x, int turn, int most, int cols,
+                      float v[FEW_QUADS][4]) {
     for (;;) {
         u32 unlike = 0;
-        UNROLL for (int i = 0; i < 4 * FEW_QUADS; i++) {
+        UNROLL for (int i = 0; i < 4 * most; i++) {
             unlike = also_unlike(unlike, bits_of_float(v[i / 4][i % 4]), w->tag);
         }
         if ((unlike & 1) == 0) return;
         spin();
-        UNROLL for (int i = 0; i < FEW_QUADS; i++) {
+        UNROLL for (int i = 0; i < most; i++) {
             const int q = quad_of_turn(format, turn, i);
             if (4 * q < cols) load_relaxed_4(v[i], x + 4 * q);
         }
@@ -424,24 +429,24 @@ DEVICE void await_quads(const cuda_world *w, int format, const float *x, int tur
 
 /* A row by fours: code that runs once a stage is short, since the machine fetches all of it every
  * time.  norm: load_norm of the first turn. */
-DEVICE float gather_even(const cuda_world *w, const cuda_stage *s, int format, int r,
-                         const input_place *to, float norm[FEW_QUADS][4]) {
+WALK float gather_even(const world_of *w, const cuda_stage *s, int format, int r, int most,
+                       const input_place *to, float norm[FEW_QUADS][4]) {
     const int quads = s->matrix.n_blocks * s->matrix.block_span / 4, cols = s->matrix.cols;
     const int each = is_of_levels(format) ? 2 : 1; /* quads that a lane has side by side */
     const bool is_tagged = w->tagged && s->in.tagged;
     const u32 tag = is_tagged ? w->tag : 0;
     const float *x = value_at(w, &s->in, r, 0);
     float squares = 0;
-    for (int turn = 0; turn * FEW_QUADS * N_THREADS < quads; turn++) {
+    for (int turn = 0; turn * most * N_THREADS < quads; turn++) {
         float v[FEW_QUADS][4];
-        UNROLL for (int i = 0; i < FEW_QUADS; i++) {
+        UNROLL for (int i = 0; i < most; i++) {
             const int q = quad_of_turn(format, turn, i);
             UNROLL for (int j = 0; j < 4; j++) v[i][j] = float_of_bits(tag);
             if (4 * q < cols) load_relaxed_4(v[i], x + 4 * q);
         }
-        if (is_tagged) await_quads(w, format, x, turn, cols, v);
-        if (turn > 0) load_norm(s, format, turn, norm);
-        UNROLL for (int i = 0; i < FEW_QUADS; i += each) {
+        if (is_tagged) await_quads(w, format, x, turn, most, cols, v);
+        if (turn > 0) load_norm(s, format, turn, most, norm);
+        UNROLL for (int i = 0; i < most; i += each) {
             const int q = quad_of_turn(format, turn, i);
             if (q - LANE * each >= quads) continue; /* the whole warp */
             float part[4] = {0, 0, 0, 0};
@@ -464,11 +469,16 @@ DEVICE float gather_even(const cuda_world *w, const cuda_stage *s, int format, i
 
 /* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
  * is made is read, then have a warp call settle_scale. */
-DEVICE void make_input(const cuda_world *w, const cuda_stage *s, int of, int r,
-                       const input_place *to, float *scratch, bool is_folded,
-                       float early[FEW_QUADS][4]) {
+WALK void make_input(const world_of *w, const cuda_stage *s, int of, int r, const input_place *to,
+                     float *scratch, bool is_folded, float early[FEW_QUADS][4]) {
     if (is_read_by_fours(s, of, is_folded)) {
-        const float squares = warp_sum(gather_even(w, s, of, r, to, early));
+        float squares;
+        if (is_short_row(w, s)) {
+            squares = gather_even(w, s, of, r, FEW_QUADS / 2, to, early);
+        } else {
+            squares = gather_even(w, s, of, r, FEW_QUADS, to, early);
+        }
+        squares = warp_sum(squares);
         if (LANE == 0) to->squares[WARP] = squares;
     } else {
         make_odd_input(s, of == CUDA_FP8 ? CUDA_F16 : of, r, *to, scratch, is_folded);

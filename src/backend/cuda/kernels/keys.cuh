@@ -20,17 +20,17 @@ typedef struct attend_item { /* one row, some heads of one K/V head */
 } attend_item;
 
 /* Row r of the step, near by in a step of few. */
-DEVICE const cuda_row *row_in_step(const cuda_world *w, int r) {
+WALK const cuda_row *row_in_step(const world_of *w, int r) {
     const cuda_row *rows = (const cuda_row *)w->rows;
     if (w->n <= CUDA_TOKENS) rows = (const cuda_row *)(shared_bytes + w->shared.rows);
     return rows + r;
 }
 
-DEVICE int groups_of_heads(const cuda_world *w) { /* of one K/V head */
+WALK int groups_of_heads(const world_of *w) { /* of one K/V head */
     return (w->n_heads / w->n_kv_heads + WEIR_HEADS - 1) / WEIR_HEADS;
 }
 
-DEVICE attend_item attend_item_of(const cuda_world *w, int i) {
+WALK attend_item attend_item_of(const world_of *w, int i) {
     const int share = w->n_heads / w->n_kv_heads, groups = groups_of_heads(w);
     attend_item out;
     out.r = i / (groups * w->n_kv_heads);
@@ -56,8 +56,8 @@ DEVICE int row_of_key(const key_run *run, int key) {
 
 /* Of the keys that a row sees the i-th `most`: pins, or recent ones from the oldest on.  There may
  * be none. */
-DEVICE key_run keys_of_row(const cuda_world *w, const cuda_row *row, int layer, int kv_head,
-                           bool is_pin, int i, int most) {
+WALK key_run keys_of_row(const world_of *w, const cuda_row *row, int layer, int kv_head,
+                         bool is_pin, int i, int most) {
     const int behind = row->recent - 1 - i * most; /* row->pos: the first recent key */
     key_run run;
     run.keys = store_of(w, row->slot, layer, is_pin, 0, kv_head);
@@ -76,7 +76,7 @@ typedef struct attend_units { /* of a stage of attention; a block has every N_BL
     int n, is_split;
 } attend_units;
 
-DEVICE attend_units units_of(const cuda_world *w) {
+WALK attend_units units_of(const world_of *w) {
     const int items = w->n * w->n_kv_heads * groups_of_heads(w);
     attend_units out;
     out.is_split = items < N_BLOCKS;
@@ -85,8 +85,8 @@ DEVICE attend_units units_of(const cuda_world *w) {
 }
 
 /* What this warp looks at of a split, its row's own key left out. */
-DEVICE key_run keys_of_warp(const cuda_world *w, const attend_item *item, int layer, bool is_pin,
-                            int split) {
+WALK key_run keys_of_warp(const world_of *w, const attend_item *item, int layer, bool is_pin,
+                          int split) {
     key_run run = keys_of_row(w, item->row, layer, item->kv_head, is_pin, split, w->split);
     if (split == item->row->own && is_pin == (item->row->is_pin != 0)) run.n--;
     const int first = run.n * WARP / N_WARPS;
@@ -102,13 +102,13 @@ DEVICE int keys_side_by_side(const key_run *run) {
 }
 
 /* Keys that are copied together, at most: they and their values fill a slot. */
-DEVICE int keys_of_slot(const cuda_world *w, int type) {
+WALK int keys_of_slot(const world_of *w, int type) {
     const int n = w->shared.slot_bytes / (2 * WEIR_HEAD_DIM(w) * store_type_bytes(type));
     return n < CUDA_KEYS ? n : n / CUDA_KEYS * CUDA_KEYS;
 }
 
 /* Those of a run that are. */
-DEVICE int keys_of_chunk(const cuda_world *w, const key_run *run) {
+WALK int keys_of_chunk(const world_of *w, const key_run *run) {
     const int n = keys_of_slot(w, run->keys.type), near = keys_side_by_side(run);
     return n < near ? n : near;
 }

@@ -68,7 +68,7 @@ DEVICE u32 row_of_query(bool is_bf16, bool is_rest, float x, float y) {
 
 /* Feature d of a head's query to where take_queries finds it: floats [WEIR_HEADS][hd], or halves
  * [WEIR_HEADS][2][hd], rounded and what was left. */
-DEVICE void put_query(const cuda_world *w, float *q, int head, int d, float x) {
+WALK void put_query(const world_of *w, float *q, int head, int d, float x) {
     const int hd = WEIR_HEAD_DIM(w);
     if (!LOOKS_BY_TILES(w)) {
         q[head * hd + d] = x;
@@ -81,7 +81,7 @@ DEVICE void put_query(const cuda_world *w, float *q, int head, int d, float x) {
     to[hd] = (u16)half_of(is_bf16, x - float_of_half(is_bf16, rounded));
 }
 
-DEVICE void take_queries(const cuda_world *w, const float *q, look *l) {
+WALK void take_queries(const world_of *w, const float *q, look *l) {
     const int hd = WEIR_HEAD_DIM(w);
     if (LOOKS_BY_TILES(w)) {
         const u16 *from = (const u16 *)q + LANE / 4 * hd + LANE % 4 * 8;
@@ -104,7 +104,7 @@ DEVICE void take_queries(const cuda_world *w, const float *q, look *l) {
 /* ---- values */
 
 /* Pair i of key u of those that lie at `at` in shared memory. */
-DEVICE void load_near(const cuda_world *w, int type, const char *at, int u, int i, float out[2]) {
+WALK void load_near(const world_of *w, int type, const char *at, int u, int i, float out[2]) {
     u32 raw[2] = {0, 0};
     const char *from = at + (u * (WEIR_HEAD_DIM(w) / 2) + i) * 2 * store_type_bytes(type);
     if (type == CUDA_KV_F32) {
@@ -118,8 +118,8 @@ DEVICE void load_near(const cuda_world *w, int type, const char *at, int u, int 
 }
 
 /* Values of key u, weighted. */
-DEVICE void add_values(const cuda_world *w, int type, const char *values, int u,
-                       const float f[WEIR_HEADS], look *l) {
+WALK void add_values(const world_of *w, int type, const char *values, int u,
+                     const float f[WEIR_HEADS], look *l) {
     UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
         float v[2];
         if (2 * (LANE + 32 * e) >= WEIR_HEAD_DIM(w)) continue;
@@ -151,7 +151,7 @@ DEVICE void multiply_tile(bool is_bf16, float c[4], const u32 q[2], const u32 k[
 }
 
 /* Scores of keys 2 * (lane % 4) and the next.  What lies behind the last key is read, not used. */
-DEVICE void score_tile(const cuda_world *w, const char *keys, const look *l, float score[2]) {
+WALK void score_tile(const world_of *w, const char *keys, const look *l, float score[2]) {
     const int hd = WEIR_HEAD_DIM(w);
     const bool is_bf16 = WEIR_KV_TYPE(w) == CUDA_KV_BF16;
     float c[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
@@ -171,8 +171,7 @@ DEVICE void score_tile(const cuda_world *w, const char *keys, const look *l, flo
 /* Values of up to 16 keys, weighted: a tile is 16 features by 16 keys, columns are those of
  * weights, hi and lo of a head.  Lane l has features 8 * (l / 4) .. + 7 of each 64, for head l % 4.
  */
-DEVICE void add_tiles(const cuda_world *w, const char *values, int n, const u32 weights[2],
-                      look *l) {
+WALK void add_tiles(const world_of *w, const char *values, int n, const u32 weights[2], look *l) {
     const int hd = WEIR_HEAD_DIM(w);
     const char *at = values + LANE % 4 * 4 * hd + LANE / 4 * 16;
     UNROLL for (int c = 0; c < WEIR_LANE_PAIRS; c++) {
@@ -197,8 +196,7 @@ DEVICE void add_tiles(const cuda_world *w, const char *values, int n, const u32 
 }
 
 /* The first n of KEYS values a pair of features a lane, with the weights of this lane's keys. */
-DEVICE void add_half(const cuda_world *w, const char *values, int n, const float weight[2],
-                     look *l) {
+WALK void add_half(const world_of *w, const char *values, int n, const float weight[2], look *l) {
     float f[WEIR_HEADS];
     UNROLL for (int u = 0; u < KEYS; u++) {
         UNROLL for (int h = 0; h < WEIR_HEADS; h++) f[h] =
@@ -207,8 +205,8 @@ DEVICE void add_half(const cuda_world *w, const char *values, int n, const float
     }
 }
 
-DEVICE void look_by_tiles(const cuda_world *w, const attend_item *item, const key_run *run, int n,
-                          const char *keys, const char *values, look *l) {
+WALK void look_by_tiles(const world_of *w, const attend_item *item, const key_run *run, int n,
+                        const char *keys, const char *values, look *l) {
     const int head = LANE / 8, type = WEIR_KV_TYPE(w);
     float score[4], most = l->most;
     score_tile(w, keys, l, score);
@@ -283,8 +281,8 @@ DEVICE float key_scale(const store_rows *rows, int at) {
 }
 
 /* The first n keys of a run, at most KEYS, a pair of features after the other. */
-DEVICE void look_by_pairs(const cuda_world *w, const attend_item *item, const key_run *run, int n,
-                          const char *keys, const char *values, look *l) {
+WALK void look_by_pairs(const world_of *w, const attend_item *item, const key_run *run, int n,
+                        const char *keys, const char *values, look *l) {
     const int key = LANE / 4, head = LANE % 4 / (4 / WEIR_HEADS), hd = WEIR_HEAD_DIM(w);
     const bool is_mine = key < n && head < item->heads;
     const int row = is_mine ? row_of_key(run, key) : 0;
@@ -330,13 +328,13 @@ DEVICE void look_by_pairs(const cuda_world *w, const attend_item *item, const ke
 /* ---- */
 
 /* Keys that look_at_keys takes at most. */
-DEVICE int keys_of_round(const cuda_world *w) {
+WALK int keys_of_round(const world_of *w) {
     return LOOKS_BY_TILES(w) ? 2 * KEYS : KEYS;
 }
 
 /* The first n keys of a run, which lie in shared memory, their values too. */
-DEVICE void look_at_keys(const cuda_world *w, const attend_item *item, const key_run *run, int n,
-                         const char *keys, const char *values, look *l) {
+WALK void look_at_keys(const world_of *w, const attend_item *item, const key_run *run, int n,
+                       const char *keys, const char *values, look *l) {
     if (LOOKS_BY_TILES(w)) {
         look_by_tiles(w, item, run, n, keys, values, l);
     } else {
@@ -344,7 +342,7 @@ DEVICE void look_at_keys(const cuda_world *w, const attend_item *item, const key
     }
 }
 
-DEVICE void look_put(const cuda_world *w, const look *l, float *to) {
+WALK void look_put(const world_of *w, const look *l, float *to) {
     const int hd = WEIR_HEAD_DIM(w), row = hd + 2;
     float total = l->total;
     if (LOOKS_BY_TILES(w)) {

@@ -16,8 +16,11 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define DEVICE        static __device__ __forceinline__
-#define COLD          static __device__ __noinline__ /* kept out of the way of what runs always */
+#define DEVICE static __device__ __forceinline__
+#define COLD   static __device__ __noinline__ /* kept out of the way of what runs always */
+/* Part of `walk` or `walk_one`: w is of a type of its own in each, so that what is known of a step
+ * of one row is known when its kernel is compiled (walk.cu). */
+#define WALK          template <class world_of> static __device__ __forceinline__
 #define KERNEL        extern "C" __global__ void __launch_bounds__(256, 1)
 #define KERNEL_WIDE   extern "C" __global__ void __launch_bounds__(384, 1)
 #define KERNEL_1024   extern "C" __global__ void __launch_bounds__(1024, 1)
@@ -39,6 +42,11 @@ typedef unsigned long long u64;
 #define N_BLOCKS  ((int)gridDim.x)
 
 extern __shared__ __align__(1024) char shared_bytes[];
+
+/* A kernel that is only launched with blocks of so many threads says so. */
+DEVICE void know_threads(int n) {
+    __builtin_assume(N_THREADS == n);
+}
 
 DEVICE void block_sync(void) {
     __syncthreads();

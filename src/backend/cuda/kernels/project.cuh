@@ -58,8 +58,8 @@ DEVICE void put_part_of_floats(float all[][4], float *parts, int tokens) {
 
 /* A warp's slice of a tile to parts.  Of F32 a row of `all` is a token's, of others as
  * multiply_blocks has it. */
-DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice, ring *weights,
-                           const input_view *x, float *parts) {
+WALK void multiply_slice(const world_of *w, const cuda_matrix *m, int slice, ring *weights,
+                         const input_view *x, float *parts) {
     float all[CUDA_TOKENS][4];
     const bool is_f32 = HAS_FORMAT(CUDA_F32) && FORMAT_OF(m) == CUDA_F32;
     const int end = slice_from(m->n_blocks, slice + 1), most = m->chunk_blocks;
@@ -85,8 +85,8 @@ DEVICE void multiply_slice(const cuda_world *w, const cuda_matrix *m, int slice,
 
 /* The same slice of two tiles that are a chunk each, to parts and `step` behind.  (Two chunks of
  * one slice at a time are slower than one: it has too few slots left on their way.) */
-DEVICE void multiply_two(const cuda_world *w, const cuda_matrix *m, int first, int n, ring *weights,
-                         const input_view *x, float *parts, int step) {
+WALK void multiply_two(const world_of *w, const cuda_matrix *m, int first, int n, ring *weights,
+                       const input_view *x, float *parts, int step) {
     float all[2 * CUDA_TOKENS][4];
     UNROLL for (int i = 0; i < 8 * CUDA_TOKENS; i++) all[i / 4][i % 4] = 0;
     const weight_chunk c[2] = {{ring_read(weights), first}, {ring_read_second(weights), first}};
@@ -97,8 +97,8 @@ DEVICE void multiply_two(const cuda_world *w, const cuda_matrix *m, int first, i
 }
 
 /* This warp's slices of up to a tile a warp, n_tiles of which are left from `tile` on. */
-DEVICE void multiply_tiles(const cuda_world *w, const cuda_matrix *m, int tile, ring *weights,
-                           const input_view *x, float *parts) {
+WALK void multiply_tiles(const world_of *w, const cuda_matrix *m, int tile, ring *weights,
+                         const input_view *x, float *parts) {
     const int step = CUDA_SLICES * x->tokens * CUDA_TILE, part = x->tokens * CUDA_TILE;
     int i = 0;
     if (has_pairs(FORMAT_OF(m)) && x->tokens == 1 && N_WARPS == CUDA_SLICES &&
@@ -127,7 +127,7 @@ DEVICE int row_of_packed(const cuda_stage *s, int packed) {
     return CUDA_ROW_OF((u32)s->matrix.gated, (u32)packed);
 }
 
-DEVICE addend addend_of(const cuda_world *w, const cuda_stage *s, int packed, int r) {
+WALK addend addend_of(const world_of *w, const cuda_stage *s, int packed, int r) {
     const int row = row_of_packed(s, packed);
     addend a = {0, 0};
     if (packed >= s->matrix.rows) return a;
@@ -148,8 +148,8 @@ DEVICE float sum_of_slices(const float *parts, int step) {
 
 /* parts [CUDA_SLICES][tokens][CUDA_TILE] to outputs: sums in order, scaled back, folded where that
  * is meant; a warp.  `early` is what this lane's first output adds. */
-DEVICE void finish_tile(const cuda_world *w, const cuda_stage *s, int tile, const float *parts,
-                        const float *scales, int first, int tokens, addend early, bool is_folded) {
+WALK void finish_tile(const world_of *w, const cuda_stage *s, int tile, const float *parts,
+                      const float *scales, int first, int tokens, addend early, bool is_folded) {
     for (int from = 0; from < tokens * CUDA_TILE; from += 32) { /* whole warps */
         const int i = from + LANE, t = (u32)i / CUDA_TILE, k = (u32)i % CUDA_TILE;
         const int packed = tile * CUDA_TILE + k, row = row_of_packed(s, packed);
@@ -170,7 +170,7 @@ DEVICE void finish_tile(const cuda_world *w, const cuda_stage *s, int tile, cons
 }
 
 /* Where token t of a pass goes in shared memory. */
-DEVICE input_place place_of(const cuda_world *w, int t, int tokens) {
+WALK input_place place_of(const world_of *w, int t, int tokens) {
     float *scales = (float *)(shared_bytes + w->shared.scales);
     const input_place to = {(u32 *)(shared_bytes + w->shared.input) + t * 16, scales + t,
                             scales + CUDA_TOKENS + (t + 1) * CUDA_SLICES, tokens};
@@ -178,13 +178,13 @@ DEVICE input_place place_of(const cuda_world *w, int t, int tokens) {
 }
 
 /* Inputs of a pass; its scales are there when the threads of the block have met once more. */
-DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, int first, int tokens,
-                        float norm[FEW_QUADS][4]) {
+WALK void make_inputs(const world_of *w, const cuda_stage *s, int format, int first, int tokens,
+                      float norm[FEW_QUADS][4]) {
     float *scratch = (float *)(shared_bytes + w->shared.scales) + CUDA_TOKENS;
     for (int t = 0; t < tokens; t++) {
         const input_place to = place_of(w, t, tokens);
         const bool is_long = s->matrix.cols > 4 * FEW_QUADS * N_THREADS; /* norm: its last turn's */
-        if (is_long && first + t > 0) load_norm(s, format, 0, norm);
+        if (is_long && first + t > 0) load_norm(s, format, 0, FEW_QUADS, norm);
         make_input(w, s, format, first + t, &to, scratch, s->folded && w->folds, norm);
     }
     block_sync();
@@ -195,8 +195,7 @@ DEVICE void make_inputs(const cuda_world *w, const cuda_stage *s, int format, in
 }
 
 /* What this lane's output of a tile adds; tokens [first, first + tokens). */
-DEVICE addend early_addend(const cuda_world *w, const cuda_stage *s, int tile, int first,
-                           int tokens) {
+WALK addend early_addend(const world_of *w, const cuda_stage *s, int tile, int first, int tokens) {
     addend none = {0, 0};
     if (tile >= s->matrix.n_tiles || LANE >= tokens * CUDA_TILE) return none;
     return addend_of(w, s, tile * CUDA_TILE + LANE % CUDA_TILE, first + LANE / CUDA_TILE);
@@ -205,8 +204,8 @@ DEVICE addend early_addend(const cuda_world *w, const cuda_stage *s, int tile, i
 /* Tokens of a pass, whose inputs are made.  Tiles are taken as many at a time as there are warps:
  * each warp makes its slice of all of them, then each finishes one, while those of the next group
  * go to the other half of parts.  early: early_addend of this warp's first. */
-DEVICE void project_pass(const cuda_world *w, const cuda_stage *s, ring *weights, int first,
-                         int tokens, addend early) {
+WALK void project_pass(const world_of *w, const cuda_stage *s, ring *weights, int first, int tokens,
+                       addend early) {
     const int step = CUDA_SLICES * tokens * CUDA_TILE, n_tiles = s->matrix.n_tiles;
     input_view x;
     x.words = (const u32 *)(shared_bytes + w->shared.input);
@@ -234,10 +233,14 @@ DEVICE void project_pass(const cuda_world *w, const cuda_stage *s, ring *weights
 
 /* A row alone has code of its own, in which addresses are constants; before a loose barrier what is
  * added to it is there, or soon will be. */
-DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights, grid_wait wait) {
+WALK void project(const world_of *w, const cuda_stage *s, ring *weights, grid_wait wait) {
     const int n = rows_of(w, &s->out), mine = BLOCK + WARP * N_BLOCKS;
     float norm[FEW_QUADS][4];
-    load_norm(s, FORMAT_OF(&s->matrix), 0, norm);
+    if (is_short_row(w, s)) {
+        load_norm(s, FORMAT_OF(&s->matrix), 0, FEW_QUADS / 2, norm);
+    } else {
+        load_norm(s, FORMAT_OF(&s->matrix), 0, FEW_QUADS, norm);
+    }
     addend early = {0, 0};
     if (wait.is_loose) early = early_addend(w, s, mine, 0, 1);
     grid_await(w, wait);
@@ -263,7 +266,7 @@ DEVICE void project(const cuda_world *w, const cuda_stage *s, ring *weights, gri
 /* The readable twin: a warp an output, a weight at a time. */
 COLD void project_plainly(const cuda_world *w, const cuda_stage *s) {
     float norm[FEW_QUADS][4];
-    load_norm(s, CUDA_F32, 0, norm);
+    load_norm(s, CUDA_F32, 0, FEW_QUADS, norm);
     for (int r = 0; r < rows_of(w, &s->out); r++) {
         block_sync();
         make_inputs(w, s, CUDA_F32, r, 1, norm); /* floats */

@@ -64,7 +64,7 @@ typedef struct ring {
 
 enum { FEED_WORDS = sizeof(cuda_feed) / sizeof(u32) };
 
-DEVICE ring_place *ring_place_of(const cuda_world *w) {
+WALK ring_place *ring_place_of(const world_of *w) {
     return (ring_place *)(shared_bytes + w->shared.places) + WARP;
 }
 
@@ -72,13 +72,13 @@ DEVICE int slice_from(int n_blocks, int slice) {
     return (int)((u32)n_blocks * (u32)slice / CUDA_SLICES);
 }
 
-DEVICE const cuda_stage *stage_at(const cuda_world *w, int i) {
+WALK const cuda_stage *stage_at(const world_of *w, int i) {
     return (const cuda_stage *)w->stages + i;
 }
 
 /* This warp's keys of a split, its row's own left out, as they are in layer `layer`. */
-DEVICE key_run share_of(const cuda_world *w, const attend_item *item, int layer, bool is_pin,
-                        int unit, int split) {
+WALK key_run share_of(const world_of *w, const attend_item *item, int layer, bool is_pin, int unit,
+                      int split) {
     if (unit != BLOCK || w->plain || !ring_place_of(w)->units.is_split) {
         return keys_of_warp(w, item, layer, is_pin, split);
     }
@@ -93,7 +93,7 @@ DEVICE key_run share_of(const cuda_world *w, const attend_item *item, int layer,
 }
 
 /* n keys of a run, row `at` of the store first. */
-DEVICE key_piece piece_of(const cuda_world *w, const key_run *run, bool is_pin, int at, int n) {
+WALK key_piece piece_of(const world_of *w, const key_run *run, bool is_pin, int at, int n) {
     const int type = type_of_pin(w, is_pin), each = WEIR_HEAD_DIM(w) * store_type_bytes(type);
     key_piece out;
     out.from = run->keys.at + (u64)at * (u64)each;
@@ -106,7 +106,7 @@ DEVICE key_piece piece_of(const cuda_world *w, const key_run *run, bool is_pin, 
 /* ---- a step of one row, mostly: a block has one unit of attention, a warp a slice of each tile */
 
 /* The next feed to p->feed; the one behind it is on its way. */
-DEVICE void take_feed(const cuda_world *w, ring *r) {
+WALK void take_feed(const world_of *w, ring *r) {
     ring_place *p = ring_place_of(w);
     warp_sync();
     if (LANE < FEED_WORDS) {
@@ -121,7 +121,7 @@ DEVICE void take_feed(const cuda_world *w, ring *r) {
     }
 }
 
-DEVICE void fast_seek(const cuda_world *w, ring *r) {
+WALK void fast_seek(const world_of *w, ring *r) {
     const ring_place *p = ring_place_of(w);
     const cuda_feed *f = &p->feed;
     for (r->left = 0; r->left == 0;) {
@@ -157,7 +157,7 @@ DEVICE void fast_seek(const cuda_world *w, ring *r) {
 /* ---- other steps */
 
 /* Stands before the first piece of the feed. */
-DEVICE void enter_feed(const cuda_world *w, ring_place *p) {
+WALK void enter_feed(const world_of *w, ring_place *p) {
     const int rows = p->feed.selected ? w->n_wanted : w->n;
     p->is_over = 0;
     p->tile = p->unit = BLOCK;
@@ -195,7 +195,7 @@ DEVICE void find_slices(ring_place *p) {
 }
 
 /* The keys of p->run that lie side by side. */
-DEVICE void find_keys_of_run(const cuda_world *w, ring_place *p) {
+WALK void find_keys_of_run(const world_of *w, ring_place *p) {
     const int n = keys_side_by_side(&p->run);
     const key_piece piece = piece_of(w, &p->run, !p->is_recent, p->run.at, n);
     p->from = piece.from;
@@ -208,7 +208,7 @@ DEVICE void find_keys_of_run(const cuda_world *w, ring_place *p) {
 
 /* This warp's keys of a split, pins, then recent ones; of all splits of a unit, then of the next.
  */
-DEVICE void find_keys(const cuda_world *w, ring_place *p) {
+WALK void find_keys(const world_of *w, ring_place *p) {
     const attend_units units = p->units;
     const int splits = units.is_split ? w->max_splits : 1;
     if (p->is_recent) { /* the next split */
@@ -230,7 +230,7 @@ DEVICE void find_keys(const cuda_world *w, ring_place *p) {
 }
 
 /* The next piece of the feed that is not empty. */
-DEVICE void find_in_feed(const cuda_world *w, ring_place *p) {
+WALK void find_in_feed(const world_of *w, ring_place *p) {
     while (p->bytes == 0 && !p->is_over) {
         if (!p->feed.is_keys) {
             find_slices(p);
@@ -259,7 +259,7 @@ COLD void find_piece(const cuda_world *w, int limit) {
     warp_sync();
 }
 
-DEVICE void ring_seek(const cuda_world *w, ring *r) {
+WALK void ring_seek(const world_of *w, ring *r) {
     if (r->is_fast) {
         fast_seek(w, r);
         return;
@@ -275,7 +275,7 @@ DEVICE void ring_seek(const cuda_world *w, ring *r) {
 }
 
 /* Starts the copy of the next chunk into slot `fill`, which nobody reads any more. */
-DEVICE void ring_feed(const cuda_world *w, ring *r) {
+WALK void ring_feed(const world_of *w, ring *r) {
     if (r->left == 0) {
         r->skipped++;
         copy_nothing();
@@ -302,7 +302,7 @@ DEVICE void ring_feed(const cuda_world *w, ring *r) {
 }
 
 /* Fills the slots that wait. */
-DEVICE void ring_go_on(const cuda_world *w, ring *r) {
+WALK void ring_go_on(const world_of *w, ring *r) {
     ring_seek(w, r);
     for (int n = r->skipped; n > 0; n--) {
         r->skipped--;
@@ -311,7 +311,7 @@ DEVICE void ring_go_on(const cuda_world *w, ring *r) {
 }
 
 /* Keys of attention before stage `limit` are there. */
-DEVICE void ring_allow(const cuda_world *w, ring *r, int limit) {
+WALK void ring_allow(const world_of *w, ring *r, int limit) {
     if (limit <= r->limit) return;
     r->limit = limit;
     if (r->left > 0) return;
@@ -320,7 +320,7 @@ DEVICE void ring_allow(const cuda_world *w, ring *r, int limit) {
 }
 
 /* The rows of the step are there. */
-DEVICE void ring_know_rows(const cuda_world *w) {
+WALK void ring_know_rows(const world_of *w) {
     ring_place *p = ring_place_of(w);
     if (LANE == 0 && p->units.is_split && BLOCK < p->units.n) {
         const attend_item item = attend_item_of(w, BLOCK / w->max_splits);
@@ -336,7 +336,7 @@ DEVICE void ring_know_rows(const cuda_world *w) {
     warp_sync();
 }
 
-DEVICE void ring_open(const cuda_world *w, ring *r) {
+WALK void ring_open(const world_of *w, ring *r) {
     ring_place *p = ring_place_of(w);
     const attend_units units = units_of(w);
     r->n_slots = w->shared.slots;
@@ -346,7 +346,8 @@ DEVICE void ring_open(const cuda_world *w, ring *r) {
     r->read = r->fill = r->left = r->limit = r->pieces = 0;
     r->round = 0;
     r->skipped = r->n_slots;
-    r->is_fast = N_WARPS == CUDA_SLICES && w->n <= w->pass && units.is_split && units.n <= N_BLOCKS;
+    r->is_fast = w->fast || (N_WARPS == CUDA_SLICES && w->n <= w->pass && units.is_split &&
+                             units.n <= N_BLOCKS);
     for (int i = 0; i < r->n_slots; i++) gate_open(r->gates + i);
     const cuda_feed *feeds = (const cuda_feed *)w->feeds;
     r->index = stage_at(w, w->first)->feed;
@@ -385,14 +386,14 @@ DEVICE void ring_pass(ring *r) {
 }
 
 /* Gives the chunk back and has its slot filled again. */
-DEVICE void ring_done(const cuda_world *w, ring *r) {
+WALK void ring_done(const world_of *w, ring *r) {
     warp_sync();
     ring_pass(r);
     ring_feed(w, r);
 }
 
 /* The same of two; mostly their slots get whole pieces that are a chunk each. */
-DEVICE void ring_done_two(const cuda_world *w, ring *r) {
+WALK void ring_done_two(const world_of *w, ring *r) {
     warp_sync();
     ring_pass(r);
     ring_pass(r);

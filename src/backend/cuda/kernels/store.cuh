@@ -30,12 +30,11 @@ DEVICE int store_type_bytes(int type) {
     return type == CUDA_KV_F32 ? 4 : store_is_scaled(type) ? 1 : 2;
 }
 
-DEVICE int type_of_pin(const cuda_world *w, bool is_pin) {
+WALK int type_of_pin(const world_of *w, bool is_pin) {
     return is_pin ? WEIR_PIN_TYPE(w) : WEIR_KV_TYPE(w);
 }
 
-DEVICE store_rows store_of(const cuda_world *w, int slot, int layer, bool is_pin, int is_v,
-                           int head) {
+WALK store_rows store_of(const world_of *w, int slot, int layer, bool is_pin, int is_v, int head) {
     char *at = (char *)w->kv + (u64)slot * w->slot_bytes + (u64)layer * w->layer_bytes;
     const int part = is_v * w->n_kv_heads + head;
     store_rows out;
@@ -101,8 +100,8 @@ DEVICE float turned_by(float v, float other, float c, float s) {
 }
 
 /* Feature d of a head whose features are x, rotated. */
-DEVICE float rotated(const cuda_world *w, const float *x, int d, const float *cosines,
-                     const float *sines) {
+WALK float rotated(const world_of *w, const float *x, int d, const float *cosines,
+                   const float *sines) {
     const int pairs = w->pairs;
     const float v = load_float(x + d);
     if (d >= 2 * pairs) return v;
@@ -115,8 +114,8 @@ DEVICE float rotated(const cuda_world *w, const float *x, int d, const float *co
 }
 
 /* Puts a head's key, rotated, or value into row `at`; a warp. */
-DEVICE void store_head(const cuda_world *w, const store_rows *to, int at, const float *x,
-                       const float *cosines, const float *sines) {
+WALK void store_head(const world_of *w, const store_rows *to, int at, const float *x,
+                     const float *cosines, const float *sines) {
     const int hd = WEIR_HEAD_DIM(w);
     const float top = top_of_type(to->type);
     float most = 0;
@@ -141,8 +140,8 @@ DEVICE void copy_row(char *to, const char *from, int bytes) {
 }
 
 /* Key (is_v 0) or value (1) of batch row r, one head, into row `at` of `to`; a warp. */
-DEVICE void put_row(const cuda_world *w, const cuda_stage *s, int r, int head, int is_v,
-                    const store_rows *to, int at) {
+WALK void put_row(const world_of *w, const cuda_stage *s, int r, int head, int is_v,
+                  const store_rows *to, int at) {
     const bool is_pin = ((const cuda_row *)w->rows)[r].is_pin;
     const u64 phase = (u64)r * (u64)w->pairs;
     const float *cosines = (const float *)(is_pin ? w->cos_pin : w->cos_pos) + phase;
@@ -152,7 +151,7 @@ DEVICE void put_row(const cuda_world *w, const cuda_stage *s, int r, int head, i
 }
 
 /* The same into its place in the store. */
-DEVICE void store_row(const cuda_world *w, const cuda_stage *s, int r, int head, int is_v) {
+WALK void store_row(const world_of *w, const cuda_stage *s, int r, int head, int is_v) {
     const cuda_row *row = (const cuda_row *)w->rows + r;
     const store_rows to = store_of(w, row->slot, s->layer, row->is_pin, is_v, head);
     put_row(w, s, r, head, is_v, &to, row->at);

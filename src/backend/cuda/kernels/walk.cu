@@ -33,8 +33,7 @@
 #include "attend.cuh"
 
 /* Stage i, which is s. */
-DEVICE void run_stage(const cuda_world *w, const cuda_stage *s, int i, ring *weights,
-                      grid_wait wait) {
+WALK void run_stage(const world_of *w, const cuda_stage *s, int i, ring *weights, grid_wait wait) {
     if (s->kind == NN_ATTEND) {
         attend(w, s, i, weights, wait);
         return;
@@ -54,23 +53,22 @@ DEVICE void run_stage(const cuda_world *w, const cuda_stage *s, int i, ring *wei
 }
 
 /* Stage i begins, or with i the number of stages the last one has ended. */
-DEVICE void take_time(const cuda_world *w, int i) {
+WALK void take_time(const world_of *w, int i) {
     if (w->times && BLOCK == 0 && THREAD == 0) ((u64 *)w->times)[i] = clock_now();
 }
 
 /* This thread's 16 bytes of stage i, on their way while the stage before runs. */
-DEVICE bool fetch_stage(const cuda_world *w, int i, u32 part[4]) {
+WALK bool fetch_stage(const world_of *w, int i, u32 part[4]) {
     if (THREAD * 16 >= (int)sizeof(cuda_stage) || i >= w->last) return false;
     load_16(part, (const char *)stage_at(w, i) + THREAD * 16);
     return true;
 }
 
-DEVICE cuda_stage *stage_place(const cuda_world *w, int turn) {
+WALK cuda_stage *stage_place(const world_of *w, int turn) {
     return (cuda_stage *)(shared_bytes + w->shared.stages) + turn;
 }
 
-KERNEL walk(PARAM cuda_world world) {
-    const cuda_world *w = &world;
+WALK void walk_stages(const world_of *w) {
     unsigned count = 0;
     int turn = 0;
     ring weights = {0};
@@ -121,4 +119,26 @@ KERNEL walk(PARAM cuda_world world) {
         const u64 *marks = (const u64 *)(shared_bytes + w->shared.marks);
         to[THREAD] = THREAD < CUDA_MARKS ? marks[THREAD] : processor_now();
     }
+}
+
+KERNEL walk(PARAM cuda_world world) {
+    walk_stages(&world);
+}
+
+#ifdef __cplusplus
+/* What is known of a tagged step of one row whose blocks have a unit of attention each.  Its names
+ * hide those of the same values that come from the host. */
+struct one_row : cuda_world {
+    static constexpr int n = 1, n_wanted = 1, alone = 1, tagged = 1, folds = 1, fast = 1, pass = 1;
+    static constexpr int plain = 0;
+    static constexpr cuda_address times = 0;
+};
+#else
+typedef cuda_world one_row;
+#endif
+
+/* Such a step, with less code and less to ask; it takes no times. */
+KERNEL walk_one(PARAM cuda_world world) {
+    know_threads(32 * CUDA_SLICES);
+    walk_stages((const one_row *)&world);
 }
