@@ -676,8 +676,14 @@ DEVICE void copy_through(void *to, const void *from, int bytes, u64 *gate) {
     gate_arrive(gate);
 }
 
-DEVICE void copy_through_once(void *to, const void *from, int bytes, u64 *gate) {
-    copy_through(to, from, bytes, gate);
+DEVICE void copy_all_once(void *to, int slot, const void *from, u64 step, int there, int n,
+                          int bytes, u64 *gate) {
+    for (int i = 0; i < n; i++) {
+        const char *row = (const char *)from + (u64)(i < there ? i : there - 1) * step;
+        check_bulk_copy((char *)to + i * slot, row, bytes);
+        if (LANE == 0) memcpy((char *)to + i * slot, row, (size_t)bytes);
+    }
+    gate_arrive(gate);
 }
 
 /* ---- clusters of blocks */

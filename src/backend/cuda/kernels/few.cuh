@@ -128,6 +128,7 @@ typedef struct few_place {
     cuda_matrix m;         /* what the stage says of it, read once */
     int n_chunks, columns; /* of a tile; tiles beside each other */
     int total, chunk, end; /* of all tiles; this block's */
+    int rows, column, k;   /* where the chunk is: in which rows of tiles, which tile, its k */
     int blocks;            /* that have any */
     int at;                /* the chunk's stage */
     unsigned round;
@@ -165,12 +166,18 @@ DEVICE few_place few_begin(const cuda_world *w, const cuda_stage *s, int tokens)
         p.chunk = few_cut(&p, BLOCK);
         p.end = few_cut(&p, BLOCK + 1);
     }
+    p.k = p.chunk % p.n_chunks;
+    p.rows = p.chunk / p.n_chunks / p.columns;
+    p.column = p.chunk / p.n_chunks % p.columns;
     return p;
 }
 
 DEVICE void few_step(const cuda_world *w, few_place *p) {
     p->chunk++;
     if (++p->at == w->wide.n_stages) p->at = 0, p->round++;
+    if (++p->k < p->n_chunks) return;
+    p->k = 0;
+    if (++p->column == p->columns) p->column = 0, p->rows++;
 }
 
 DEVICE char *few_stage(const cuda_world *w, const few_place *p) {
@@ -184,20 +191,17 @@ DEVICE void few_feed(const cuda_world *w, few_place *p, int tokens, int what, in
     const int bytes = tokens * 2 * span, slot = each * m->block_bytes;
     u64 *full = (u64 *)(shared_bytes + w->wide.gates), *empty = full + w->wide.n_stages;
     for (; n > 0 && p->chunk < p->end; n--, few_step(w, p)) {
-        const int tile = p->chunk / p->n_chunks, chunk = p->chunk % p->n_chunks;
-        const int left = m->n_blocks - chunk * each;
+        const int left = m->n_blocks - p->k * each, row = p->rows * N_MULTIPLIERS;
         char *to = few_stage(w, p);
         if (p->round > 0) gate_pass(empty + p->at, p->round - 1);
-        for (int i = 0; (what & FEED_WEIGHTS) && i < N_MULTIPLIERS; i++) {
-            int row = tile / p->columns * N_MULTIPLIERS + i;
-            if (row >= m->n_tiles) row = m->n_tiles - 1;
-            copy_through_once(to + bytes + i * slot,
-                              (const char *)m->tiles + (u64)row * m->tile_bytes +
-                                  (u64)chunk * (u64)slot,
-                              (left < each ? left : each) * m->block_bytes, full + p->at);
+        if (what & FEED_WEIGHTS) {
+            const char *from =
+                (const char *)m->tiles + (u64)row * m->tile_bytes + (u64)p->k * (u64)slot;
+            copy_all_once(to + bytes, slot, from, m->tile_bytes, m->n_tiles - row, N_MULTIPLIERS,
+                          (left < each ? left : each) * m->block_bytes, full + p->at);
         }
         if (what & FEED_INPUTS) {
-            const u64 at = (u64)(tile % p->columns * p->n_chunks + chunk);
+            const u64 at = (u64)(p->column * p->n_chunks + p->k);
             copy_through(to, (const char *)w->image + at * (u64)bytes, bytes, full + p->at);
         }
     }
@@ -209,7 +213,7 @@ DEVICE void few_multiply(const cuda_world *w, few_place *p, float *all, int toke
     const int format = FORMAT_OF(m), span = CUDA_WIDE_SPAN(format), each = span / m->block_span;
     u64 *full = (u64 *)(shared_bytes + w->wide.gates), *empty = full + w->wide.n_stages;
     for (; n > 0; n--, few_step(w, p)) {
-        const int left = m->n_blocks - p->chunk % p->n_chunks * each;
+        const int left = m->n_blocks - p->k * each;
         const char *inputs = few_stage(w, p);
         const char *weights = inputs + tokens * 2 * span + WARP * each * m->block_bytes;
         gate_pass(full + p->at, p->round);
@@ -321,7 +325,7 @@ DEVICE void multiply_few(const cuda_world *w, int tokens) {
     u64 *full = (u64 *)(shared_bytes + w->wide.gates), *empty = full + w->wide.n_stages;
     few_place p = few_begin(w, s, tokens);
     for (int i = 0; WARP == N_MULTIPLIERS && i < w->wide.n_stages; i++) {
-        gate_open_for(full + i, (N_MULTIPLIERS + 1) * COPY_ARRIVALS);
+        gate_open_for(full + i, 2 * COPY_ARRIVALS); /* weights and inputs */
         gate_open_for(empty + i, N_MULTIPLIERS);
     }
     if (WARP == N_MULTIPLIERS) gate_open_for(few_scales_gate(w), FEW_SCALERS);
@@ -333,20 +337,19 @@ DEVICE void multiply_few(const cuda_world *w, int tokens) {
     launch_wait();
     float all[32];
     while (p.chunk < p.end) {
-        const int tile = p.chunk / p.n_chunks, from = tile * p.n_chunks;
+        const int from = p.chunk - p.k, first = p.column * tokens;
+        const int tile = p.rows * N_MULTIPLIERS + WARP; /* of matrix rows */
         const int end = from + p.n_chunks < p.end ? from + p.n_chunks : p.end, n = end - p.chunk;
         UNROLL for (int i = 0; i < tokens / 2; i++) all[i] = 0;
         few_multiply(w, &p, all, tokens, n);
         if (w->wide.cluster > 1) {
-            share_tile(w, s, all, tile / p.columns * N_MULTIPLIERS + WARP,
-                       tile % p.columns * tokens, tokens);
+            share_tile(w, s, all, tile, first, tokens);
             return;
         }
         if (n < p.n_chunks && !sum_parts(w, all, tokens, few_block_of(&p, from),
                                          few_block_of(&p, from + p.n_chunks - 1))) {
             continue;
         }
-        put_few(w, s, all, tile / p.columns * N_MULTIPLIERS + WARP, tile % p.columns * tokens,
-                tokens);
+        put_few(w, s, all, tile, first, tokens);
     }
 }

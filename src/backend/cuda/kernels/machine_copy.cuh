@@ -227,8 +227,29 @@ DEVICE void copy_through(void *to, const void *from, int bytes, u64 *gate) {
     copy_start(to, from, bytes, gate);
 }
 
-DEVICE void copy_through_once(void *to, const void *from, int bytes, u64 *gate) {
-    copy_start_once(to, from, bytes, gate);
+/* n copies of `bytes` each as one, the i-th from `step` behind the one before, or from where that
+ * is when there are no more than i, to `slot` behind it; of what is read once, as copy_start_once.
+ */
+DEVICE void copy_all_once(void *to, int slot, const void *from, u64 step, int there, int n,
+                          int bytes, u64 *gate) {
+    u32 place = shared_address(to), is_elected;
+    u64 policy;
+    asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}"
+                 : "=r"(is_elected));
+    if (!is_elected) return;
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(gate)),
+        "r"(n * bytes)
+        : "memory");
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    UNROLL_8 for (int i = 0; i < n; i++) {
+        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+                     ".L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(place),
+                     "l"(from), "r"(bytes), "r"(shared_address(gate)), "l"(policy)
+                     : "memory");
+        place += (u32)slot;
+        if (i + 1 < there) from = (const char *)from + step;
+    }
 }
 
 #else
@@ -245,8 +266,15 @@ DEVICE void copy_through(void *to, const void *from, int bytes, u64 *gate) {
     copies_arrive(gate);
 }
 
-DEVICE void copy_through_once(void *to, const void *from, int bytes, u64 *gate) {
-    copy_through(to, from, bytes, gate);
+DEVICE void copy_all_once(void *to, int slot, const void *from, u64 step, int there, int n,
+                          int bytes, u64 *gate) {
+    for (int i = 0; i < n; i++) {
+        const char *row = (const char *)from + (u64)(i < there ? i : there - 1) * step;
+        for (int k = LANE * 16; k < bytes; k += 512) {
+            copy_16((char *)to + i * slot + k, row + k, true);
+        }
+    }
+    copies_arrive(gate);
 }
 
 #endif
