@@ -9,7 +9,8 @@
  *   measure.c   the yardsticks of bench                  tags.c     values that need no barrier
  *   blocks.c    what a block of each kernel has          kernels/   what runs there
  *
- * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages; a larger
+ * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages (a row alone
+ * mostly has `walk_one`, the same with less to ask); a larger
  * one launches it stage by stage, products by `prepare` and `wide`, attention by `attend_tiles` or
  * `attend_parts`, all else by `spread`, as one graph.  Levels (cuda-LEVEL) for tests and
  * comparison:
@@ -25,7 +26,7 @@
 #include "base/thread.h"
 
 enum {
-    CUDA_THREADS = 256 /* of a block of walk */,
+    CUDA_THREADS = 256 /* of a block of walk and walk_one */,
     CUDA_STAGINGS = 2,
     CUDA_STAGING_BYTES = 32 << 20,
     CUDA_GRAPHS = 8 * CUDA_TURNS /* of shapes, in each turn */

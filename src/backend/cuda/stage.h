@@ -232,7 +232,7 @@ typedef struct cuda_world { /* the argument of every kernel */
     unsigned tag;        /* their lowest bit in this step */
     int folds;           /* stages that are folded do so: not the readable way */
     int plain;           /* products the readable way */
-    int fast;            /* rings find what is next by fast_seek; 0: where they see that they can */
+    int fast;            /* it is for `walk_one`: a tagged row alone, a unit of attention a block */
     int pass;            /* tokens of a pass of products */
     cuda_address rows;   /* [n] cuda_row */
     cuda_address wanted; /* [n_wanted] int */
@@ -247,8 +247,8 @@ typedef struct cuda_world { /* the argument of every kernel */
     cuda_address slot_bytes, layer_bytes, ring_at, scale_at, pin_head_bytes, ring_head_bytes;
     int kv_type, pin_type, ring, n_layers;
     int n_heads, n_kv_heads, head_dim;
-    int split;      /* keys of a split of the window */
-    int max_splits; /* of a row */
+    int split;                    /* keys of a split of the window */
+    int max_splits;               /* of a row */
     cuda_address alibi;           /* [n_heads] float; 0: none */
     cuda_address partials;        /* [items][max_splits][CUDA_HEADS][head_dim + 2] float */
     cuda_address tickets;         /* [items] */
