@@ -9,11 +9,10 @@
  *   measure.c   the yardsticks of bench                  tags.c     values that need no barrier
  *   blocks.c    what a block of each kernel has          kernels/   what runs there
  *
- * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages (a row alone
- * mostly has `walk_one`, the same with less to ask); a larger
- * one launches it stage by stage, products by `prepare` and `wide`, attention by `attend_tiles` or
- * `attend_parts`, all else by `spread`, as one graph.  Levels (cuda-LEVEL) for tests and
- * comparison:
+ * A step of up to CUDA_TOKENS rows is one cooperative launch of `walk` over all stages, or, of a
+ * row alone, mostly of `walk_one`, the same that knows it is one.  A larger step launches it stage
+ * by stage, products by `prepare` and `wide`, attention by `attend_tiles` or `attend_parts`, all
+ * else by `spread`, as one graph.  Levels (cuda-LEVEL) for tests and comparison:
  *
  *   ops     stage by stage always: the readable twin of the whole step
  *   plain   the same with products weight by weight
