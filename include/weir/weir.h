@@ -114,7 +114,8 @@ typedef int (*weir_progress)(void *user, const char *what, uint64_t done, uint64
 typedef struct weir_engine_options {
     const char *backend;      /* "auto" (NULL: a GPU where there is one), "cuda", "cpu", "ref"
                                  (slow, the readable definition)                               */
-    const char *kernel_cache; /* folder for compiled GPU kernels; NULL: compiled at each open */
+    const char *kernel_cache; /* folder for compiled GPU kernels, made with the one it is in when
+                                 one is kept; NULL: compiled at each open */
     const char *engine_file;  /* GPU kernels of weir_engine_build, taken or refused; NULL: none  */
     int threads;              /* 0: all cores                                                  */
     int sessions;             /* sessions that can be open at once; 0: 1                       */

@@ -148,9 +148,10 @@ static void print_stats(work *w) {
     const double read_speed = s.prompt_seconds > 0 ? (double)s.prompt_tokens / s.prompt_seconds : 0;
     const double speed =
         s.generate_seconds > 0 ? (double)s.generated_tokens / s.generate_seconds : 0;
-    fprintf(stderr, "%sprompt %s tokens, %.1f tok/s · generated %s, %.1f tok/s · ended: %s\n",
-            term_set(stderr, STYLE_DIM), format_count(prompt, s.prompt_tokens), read_speed,
-            format_count(made, s.generated_tokens), speed, why(w, false));
+    fprintf(stderr, "%sprompt %s token%s, %.1f tok/s · generated %s, %.1f tok/s · ended: %s\n",
+            term_set(stderr, STYLE_DIM), format_count(prompt, s.prompt_tokens),
+            s.prompt_tokens == 1 ? "" : "s", read_speed, format_count(made, s.generated_tokens),
+            speed, why(w, false));
     fprintf(stderr, "%s · seed %lld%s\n", window, (long long)w->r.seed,
             term_set(stderr, STYLE_PLAIN));
 }

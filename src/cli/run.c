@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include <sys/random.h>
-#include <sys/stat.h>
 
 /* Bytes are counted while weights load, tokens while prompts are read. */
 static int on_progress(void *user, const char *what, uint64_t done, uint64_t total) {
@@ -50,8 +49,8 @@ static int most_sinks(const options *o) {
     return o->max_sinks == CLI_AUTO && is_more ? o->sinks : or_zero(o->max_sinks);
 }
 
-/* $XDG_CACHE_HOME/weir or ~/.cache/weir; its folders are made. */
-static void make_kernel_cache(char *path, size_t size) {
+/* $XDG_CACHE_HOME/weir or ~/.cache/weir; "": there is none. */
+static void find_kernel_cache(char *path, size_t size) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     int n = 0;
     if (cache && cache[0] == '/') {
@@ -59,14 +58,7 @@ static void make_kernel_cache(char *path, size_t size) {
     } else if (home && home[0] == '/') {
         n = snprintf(path, size, "%s/.cache/weir", home);
     }
-    if (n <= 0 || (size_t)n >= size) {
-        path[0] = 0;
-        return;
-    }
-    char *const last = strrchr(path, '/');
-    *last = 0;
-    mkdir(path, 0700); /* what fails shows as a cache that keeps nothing */
-    *last = '/';
+    if (n <= 0 || (size_t)n >= size) path[0] = 0;
 }
 
 /* Choices are 1-based, so their tables begin with what was not given. */
@@ -91,7 +83,7 @@ weir_engine_options run_engine_options(run *r, const options *o, int sessions) {
 
 bool run_open(run *r, const options *o, int sessions) {
     *r = (run){.o = o, .seed = run_seed(o), .progress.off = o->quiet};
-    make_kernel_cache(r->kernel_cache, sizeof r->kernel_cache);
+    find_kernel_cache(r->kernel_cache, sizeof r->kernel_cache);
     weir_engine_options wanted = run_engine_options(r, o, sessions);
     wanted.kernel_cache = r->kernel_cache[0] ? r->kernel_cache : NULL;
     const weir_status status = weir_engine_open(&r->engine, o->model, &wanted, &r->err);

@@ -197,6 +197,19 @@ static bool read_cache(cuda_image *out, const char *folder, uint64_t key) {
     return out->cached = fits;
 }
 
+/* A folder and the one it is in; what fails shows as a cache that keeps nothing. */
+static void make_folder(const char *path) {
+    char parent[MAX_PATH];
+    const char *last = strrchr(path, '/');
+    const size_t n = last ? (size_t)(last - path) : 0;
+    if (n > 0 && n < sizeof parent) {
+        memcpy(parent, path, n);
+        parent[n] = 0;
+        mkdir(parent, 0700);
+    }
+    mkdir(path, 0700);
+}
+
 static void write_cache(const cuda_image *image, const char *folder, uint64_t key) {
     char path[MAX_PATH];
     file_writer w;
@@ -204,7 +217,7 @@ static void write_cache(const cuda_image *image, const char *folder, uint64_t ke
                            .size = image->code.size,
                            .code_hash = cuda_hash(key, image->code.data, image->code.size)};
     memcpy(header.magic, MAGIC, sizeof MAGIC);
-    mkdir(folder, 0700); /* its parent is the caller's business */
+    make_folder(folder);
     if (!cache_path(path, folder, key) || file_create(&w, path, NULL) != WEIR_OK) return;
     if (file_write(&w, &header, sizeof header, NULL) == WEIR_OK &&
         file_write(&w, image->code.data, image->code.size, NULL) == WEIR_OK) {
