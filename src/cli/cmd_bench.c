@@ -28,7 +28,7 @@
 
 typedef struct figure {
     char name[48];
-    int tokens;       /* of one repetition, all sessions together     */
+    int64_t tokens;   /* of one repetition, all sessions together     */
     int steps;        /* of one repetition                            */
     double seconds;   /* median                                       */
     double low, high; /* fastest and slowest repetition               */
@@ -70,7 +70,7 @@ static int compare(const void *a, const void *b) {
 }
 
 /* Adds a figure made of w->times. */
-static figure *add_figure(work *w, int tokens, int steps, double bytes) {
+static figure *add_figure(work *w, int64_t tokens, int steps, double bytes) {
     const int n = w->o->repeat;
     figure *f = &w->figures[w->n_figures++];
     qsort(w->times, (size_t)n, sizeof *w->times, compare);
@@ -112,8 +112,11 @@ static double step_bytes(const work *w, int n) {
     return weights + n * kv * filled / i->window;
 }
 
-static void show(work *w, const char *what, int done, int total) {
-    progress_show(&w->r.progress, what, (uint64_t)done, (uint64_t)total, false, NULL);
+/* In repetition k, which is -1 while it warms up, done of total. */
+static void show(work *w, const char *what, int k, int done, int total) {
+    const uint64_t each = (uint64_t)total;
+    progress_show(&w->r.progress, what, (uint64_t)MAX_OF(k, 0) * each + (uint64_t)done,
+                  (uint64_t)w->o->repeat * each, false, NULL);
 }
 
 static weir_status canceled(work *w) {
@@ -184,15 +187,15 @@ static weir_status time_decode(work *w, int n) {
             feed_each(w, n);
             WEIR_TRY(weir_engine_step(w->r.engine, w->feeds, n, &w->r.err));
             const double took = machine_clock() - start;
-            if (k >= 0) w->took[k * steps + i] = took;
+            if (k >= 0) w->took[(size_t)k * (size_t)steps + (size_t)i] = took;
             spent += took;
-            show(w, what, MAX_OF(k, 0) * steps + i + 1, w->o->repeat * steps);
+            show(w, what, k, i + 1, steps);
             WEIR_TRY(canceled(w));
         }
         spent += settle(w);
         if (k >= 0) w->times[k] = spent;
     }
-    figure *f = add_figure(w, n * steps, steps, step_bytes(w, n));
+    figure *f = add_figure(w, (int64_t)n * steps, steps, step_bytes(w, n));
     const size_t all = (size_t)w->o->repeat * (size_t)steps;
     qsort(w->took, all, sizeof *w->took, compare);
     f->p99 = w->took[all * 99 / 100];
@@ -213,10 +216,19 @@ static weir_status time_far(work *w) {
     return WEIR_OK;
 }
 
+/* Tokens of a prompt in one step with n - 1 streams, and the steps that a prompt takes so. */
+static int room_beside(const work *w, int n) {
+    return MAX_OF(w->r.info.chunk, n) - (n - 1);
+}
+
+static int steps_beside(const work *w, int n) {
+    const int room = room_beside(w, n);
+    return (w->o->prefill + room - 1) / room;
+}
+
 /* The last of n sessions reads a prompt; the others go on from where they are. */
 static weir_status time_beside(work *w, int n) {
-    const int total = w->o->prefill, room = MAX_OF(w->r.info.chunk, n) - (n - 1);
-    const int steps = (total + room - 1) / room;
+    const int total = w->o->prefill, room = room_beside(w, n), steps = steps_beside(w, n);
     for (int k = -1; k < w->o->repeat; k++) {
         weir_session_reset(w->sessions[n - 1]);
         double spent = 0;
@@ -231,13 +243,13 @@ static weir_status time_beside(work *w, int n) {
             WEIR_TRY(weir_engine_step(w->r.engine, w->feeds, n, &w->r.err));
             spent += machine_clock() - start;
             at += slice;
-            show(w, "decoding beside a prompt", MAX_OF(k, 0) * total + at, w->o->repeat * total);
+            show(w, "decoding beside a prompt", k, at, total);
             WEIR_TRY(canceled(w));
         }
         spent += settle(w);
         if (k >= 0) w->times[k] = spent;
     }
-    figure *f = add_figure(w, total + (n - 1) * steps, steps, 0);
+    figure *f = add_figure(w, total + (int64_t)(n - 1) * steps, steps, 0);
     snprintf(f->name, sizeof f->name, "%d beside a prompt", n - 1);
     return WEIR_OK;
 }
@@ -264,7 +276,8 @@ static double share(const work *w, const figure *f) {
 
 static void print_figure(const work *w, const figure *f) {
     char a[NUMBER_SIZE], b[NUMBER_SIZE];
-    out_print("%-19s %9.1f %9.3f", f->name, f->tokens / f->seconds, 1e3 * f->seconds / f->steps);
+    out_print("%-19s %9.1f %9.3f", f->name, (double)f->tokens / f->seconds,
+              1e3 * f->seconds / f->steps);
     if (f->p99 > 0) {
         out_print(" %8.3f", 1e3 * f->p99);
     } else {
@@ -312,7 +325,7 @@ static void print_json(const work *w) {
         json_object_set_new(e, "name", json_string(f->name));
         json_object_set_new(e, "tokens", json_integer(f->tokens));
         json_object_set_new(e, "steps", json_integer(f->steps));
-        json_object_set_new(e, "tokens_per_second", json_number(f->tokens / f->seconds));
+        json_object_set_new(e, "tokens_per_second", json_number((double)f->tokens / f->seconds));
         json_object_set_new(e, "seconds", json_number(f->seconds));
         json_object_set_new(e, "seconds_fastest", json_number(f->low));
         json_object_set_new(e, "seconds_slowest", json_number(f->high));
@@ -343,9 +356,22 @@ static void print_json(const work *w) {
     run_print_json(j, false);
 }
 
+/* Tokens in the window when decoding begins.  Dense mode lets nothing go: it keeps room for all
+ * that is decoded from there. */
+static int first_depth(const work *w) {
+    const options *o = w->o;
+    int64_t most = w->r.info.window;
+    if (o->mode - 1 == WEIR_DENSE) {
+        most -= o->tokens;
+        if (o->sessions > 1) most -= (int64_t)steps_beside(w, o->sessions) * (o->repeat + 1);
+        most = MAX_OF(most, 1);
+    }
+    return o->depth == CLI_AUTO || o->depth > most ? (int)most : o->depth;
+}
+
 static weir_status bench(work *w) {
-    const int n = w->o->sessions, window = w->r.info.window;
-    w->depth = w->o->depth == CLI_AUTO || w->o->depth > window ? window : w->o->depth;
+    const int n = w->o->sessions;
+    w->depth = first_depth(w);
     w->n_ids = (size_t)MAX_OF(w->depth, w->o->prefill + n);
     w->ids = mem_array(w->n_ids, sizeof *w->ids);
     w->times = mem_array((size_t)w->o->repeat, sizeof *w->times);

@@ -21,6 +21,7 @@ enum {
 #define INT_LIMIT  2147483647.0
 #define LONG_LIMIT 9007199254740992.0 /* 2^53: every seed is exact in a double and in JSON */
 #define REAL_LIMIT 1e9
+#define TEXT_LIMIT 16777216.0 /* 2^24 tokens, as many as the largest window has */
 
 const char *const GROUP_TITLES[GROUP_COUNT] = {
     [GROUP_COMMAND] = "Options",
@@ -72,9 +73,9 @@ const flag FLAGS[] = {
     {"plot", 0, FLAG_PATH, AT(plot), "FILE.svg", NULL, 0, 0, IN_PERPLEXITY, GROUP_COMMAND,
      "draw perplexity over the text with gnuplot; the data goes to --csv, or to FILE.csv"},
 
-    {"prefill", 0, FLAG_INT, AT(prefill), "N", "512", 1, INT_LIMIT, IN_BENCH, GROUP_COMMAND,
+    {"prefill", 0, FLAG_INT, AT(prefill), "N", "512", 1, TEXT_LIMIT, IN_BENCH, GROUP_COMMAND,
      "tokens of the prompt that is timed"},
-    {"tokens", 'n', FLAG_INT, AT(tokens), "N", "64", 1, INT_LIMIT, IN_BENCH, GROUP_COMMAND,
+    {"tokens", 'n', FLAG_INT, AT(tokens), "N", "64", 1, TEXT_LIMIT, IN_BENCH, GROUP_COMMAND,
      "tokens decoded in each repetition"},
     {"depth", 0, FLAG_INT, AT(depth), "N", "full", 1, INT_LIMIT, IN_BENCH, GROUP_COMMAND,
      "tokens in the window when decoding begins; full: as many as it holds"},

@@ -136,6 +136,24 @@ static void decoding_far_along_a_stream_is_a_figure_of_its_own(void **state) {
     ran_clear(&r);
 }
 
+/* Dense mode ends when the window is full, so decoding begins before. */
+static void dense_mode_has_room_for_what_is_decoded(void **state) {
+    (void)state;
+    ran r = weir("", "bench", folder, "--json", "--prefill", "20", "-n", "16", "-r", "2", "--mode",
+                 "dense", NULL);
+    json_t *j = parse(&r);
+    assert_int_equal(number(j, "depth"), TINY_CONTEXT - 16);
+    json_decref(j);
+    ran_clear(&r);
+    r = weir("", "bench", folder, "--json", "--prefill", "20", "-n", "16", "-r", "2", "--mode",
+             "dense", "--sessions", "3", "--chunk", "12", NULL); /* 10 beside 2: in 2 steps */
+    j = parse(&r);
+    assert_int_equal(number(j, "depth"), TINY_CONTEXT - 16 - 3 * 2);
+    assert_int_equal(json_array_size(json_object_get(j, "figures")), 4);
+    json_decref(j);
+    ran_clear(&r);
+}
+
 static void bench_is_a_table(void **state) {
     (void)state;
     ran r = weir("", "bench", folder, "--prefill", "8", "-n", "4", "-r", "1", NULL);
@@ -169,6 +187,7 @@ int main(void) {
         cmocka_unit_test(figures_fit_together),
         cmocka_unit_test(less_depth_reads_less),
         cmocka_unit_test(decoding_far_along_a_stream_is_a_figure_of_its_own),
+        cmocka_unit_test(dense_mode_has_room_for_what_is_decoded),
         cmocka_unit_test(bench_is_a_table),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

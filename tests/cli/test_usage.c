@@ -50,6 +50,8 @@ static const wrong wrongs[] = {
     {{"build", "m", "-o", "x", "--window", "9"}, "weir build: ", "--window", 2},
     {{"build", "/no/such/file", "-o", "x"}, "weir build: ", "/no/such/file", 1},
     {{"bench", "--repeat", "0"}, "weir bench: ", "out of range", 2},
+    {{"bench", "--prefill", "2147483647", "-n", "1"}, "weir bench: ", "out of range", 2},
+    {{"bench", "-n", "2147483647"}, "weir bench: ", "out of range", 2},
     {{"chat", "m", "--load", "a", "--system", "b"}, "weir chat: ", "--load", 2},
     {{"help", "chatt"}, "weir: ", "did you mean `weir chat`", 2},
     {{"help", "--completion", "tcsh"}, "weir help: ", "bash|zsh|fish", 2},
