@@ -144,7 +144,7 @@ typedef struct weir_sampling {
     float repeat_penalty;     /* 0 or 1: off; divides positive logits of seen tokens  */
     float presence_penalty;   /* 0: off; subtracted once from seen tokens             */
     float frequency_penalty;  /* 0: off; subtracted per occurrence                    */
-    int penalty_last;         /* tokens the penalties look back on; 0: 64             */
+    int penalty_last;         /* tokens the penalties look back on, at most 1024; 0: 64 */
     uint64_t seed;            /* same seed, same text; 0 is a seed like any other     */
     const int32_t *bias_ids;  /* [n_bias] tokens whose logits get bias_values added   */
     const float *bias_values; /* [n_bias]; copied when the session takes the options  */

@@ -128,7 +128,7 @@ const flag FLAGS[] = {
      "pack 16- and 32-bit weights to 8 or 4 bit while loading"},
     {"kv-type", 0, FLAG_CHOICE, AT(kv_type), "f32|f16|bf16|int8|fp8", "f16", 0, 0, WITH_KERNELS,
      GROUP_MACHINE, "how keys and values are stored; pinned ones stay 16 bit with int8, fp8"},
-    {"chunk", 0, FLAG_INT, AT(chunk), "N", "auto", 1, 1 << 20, WITH_ENGINE, GROUP_MACHINE,
+    {"chunk", 0, FLAG_INT, AT(chunk), "N", "auto", 1, 1 << 14, WITH_ENGINE, GROUP_MACHINE,
      "most tokens of one step while a prompt is read, for which every session has room; auto: 256, "
      "on a GPU a quarter of the window, at most 1024, if it fits"},
 
@@ -167,8 +167,8 @@ const flag FLAGS[] = {
      GROUP_SAMPLING, "subtract X from the logits of tokens seen lately; 0: off"},
     {"frequency-penalty", 0, FLAG_REAL, AT(frequency_penalty), "X", "0", -100, 100, WITH_REPLY,
      GROUP_SAMPLING, "subtract X for each time a token was seen lately; 0: off"},
-    {"penalty-last", 0, FLAG_INT, AT(penalty_last), "N", "64", 1, INT_LIMIT, WITH_REPLY,
-     GROUP_SAMPLING, "how many tokens back the penalties look"},
+    {"penalty-last", 0, FLAG_INT, AT(penalty_last), "N", "64", 1, 1024, WITH_REPLY,
+     GROUP_SAMPLING, "how many tokens back the penalties look, at most 1024"},
     {"logit-bias", 0, FLAG_BIAS, AT(bias), "ID=X", NULL, -REAL_LIMIT, REAL_LIMIT, WITH_REPLY,
      GROUP_SAMPLING, "add X to the logit of token ID; may be given again"},
     {"stop", 0, FLAG_STOP, AT(stops), "TEXT", NULL, 0, 0, WITH_REPLY, GROUP_SAMPLING,

@@ -31,6 +31,8 @@ static const wrong wrongs[] = {
     {{"generate", "m", "--temp", "nan"}, "weir generate: ", "not a number", 2},
     {{"generate", "m", "--temp", "inf"}, "weir generate: ", "not a number", 2},
     {{"generate", "m", "--top-p", "1.5"}, "weir generate: ", "out of range", 2},
+    {{"generate", "m", "--chunk", "16385"}, "weir generate: ", "1 to 16384", 2},
+    {{"generate", "m", "--penalty-last", "1025"}, "weir generate: ", "1 to 1024", 2},
     {{"generate", "m", "--seed", "-1"}, "weir generate: ", "out of range", 2},
     {{"generate", "m", "--mode", "dens"}, "weir generate: ", "streaming|dense", 2},
     {{"generate", "m", "--json=yes"}, "weir generate: ", "takes no value", 2},
