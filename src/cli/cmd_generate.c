@@ -1,7 +1,7 @@
 /* cmd_generate.c - weir generate: goes on with a text, or with token ids.
  *
  *     prompt (-p, --file, standard input) -> weir_session_append -> weir_session_next ... -> stdout
- *     ids    (--token-ids)                -> weir_session_feed   -> sample, feed ...      -> stdout
+ *     ids    (--token-ids)                -> weir_session_feed   -> weir_engine_step ...  -> stdout
  *
  * The second way needs no tokenizer, and for it the model's end tokens are ids like any other.
  *
@@ -92,13 +92,12 @@ static weir_status generate_ids(work *w) {
     } else {
         w->ids.n = 0;
     }
+    weir_feed next = {.session = r->session};
     for (bool is_first = !w->ids.n; is_wanted(w) && !signal_caught() && out_ok();
          is_first = false) {
-        int32_t id;
-        WEIR_TRY(weir_session_sample(r->session, &id, &r->err));
-        WEIR_TRY(weir_session_feed(r->session, &id, 1, &r->err));
+        WEIR_TRY(weir_engine_step(r->engine, &next, 1, &r->err));
         w->produced++;
-        WEIR_TRY(emit_id(w, id, is_first));
+        WEIR_TRY(emit_id(w, next.token, is_first));
     }
     return WEIR_OK;
 }

@@ -181,6 +181,8 @@ static void ids_come_as_json_too(void **state) {
     json_t *j = parse(&r);
     assert_int_equal(json_array_size(json_object_get(j, "ids")), 30);
     assert_int_equal(stat_of(j, "position"), 33);
+    assert_int_equal(stat_of(j, "prompt_tokens"), 3);
+    assert_int_equal(stat_of(j, "generated_tokens"), 30);
     json_decref(j);
     ran_clear(&r);
 }
