@@ -35,6 +35,7 @@ static bool run_save(chat_state *c, const char *argument) {
 static bool run_load(chat_state *c, const char *argument) {
     if (weir_session_restore(c->r->session, argument, &c->r->err) != WEIR_OK) return false;
     c->user = c->reply = (span){0};
+    c->r->seed_is_past = true;
     say(c, "Loaded %s.\n", argument);
     return true;
 }
@@ -83,13 +84,13 @@ static bool run_pin(chat_state *c, const char *argument) {
 static bool run_stats(chat_state *c, const char *argument) {
     (void)argument;
     weir_session_stats s;
-    char window[160], a[NUMBER_SIZE], b[NUMBER_SIZE];
+    char window[160], seed[64], a[NUMBER_SIZE], b[NUMBER_SIZE];
     weir_session_get_stats(c->r->session, &s);
     run_window_text(window, sizeof window, &s);
     say(c, "%s\n", window);
-    say(c, "position %s · room for %d pinned tokens · seed %lld · loops stopped %llu\n",
-        format_count(a, s.position), s.max_pinned - s.pinned, (long long)c->r->seed,
-        (unsigned long long)s.loops);
+    run_seed_text(seed, sizeof seed, c->r);
+    say(c, "position %s · room for %d pinned tokens%s · loops stopped %llu\n",
+        format_count(a, s.position), s.max_pinned - s.pinned, seed, (unsigned long long)s.loops);
     say(c, "read %s tokens in %s", format_count(a, s.prompt_tokens),
         format_seconds(b, s.prompt_seconds));
     say(c, " · wrote %s in %s\n", format_count(a, s.generated_tokens),
@@ -175,6 +176,7 @@ static bool set_sampling(chat_state *c, const flag *f, const char *value) {
         c->r->seed = seed_before;
         return false;
     }
+    c->r->seed_is_past = false;
     say(c, "%s: %s\n", f->name, f->kind == FLAG_SWITCH && !value[0] ? "on" : value);
     return true;
 }

@@ -36,6 +36,7 @@ static uint64_t position(const run *r) {
 
 weir_status chat_begin(chat_state *c) {
     weir_session_reset(c->r->session);
+    c->r->seed_is_past = false;
     c->user = c->reply = (span){0};
     if (!c->system) return WEIR_OK;
     const weir_status status = weir_session_say(c->r->session, WEIR_SYSTEM, c->system, &c->r->err);
@@ -230,7 +231,7 @@ static void converse(work *w) {
 
 static weir_status begin(work *w) {
     run *r = &w->r;
-    if (r->o->load) return weir_session_restore(r->session, r->o->load, &r->err);
+    if (r->o->load) return run_restore(r, r->o->load);
     return chat_begin(&w->c);
 }
 

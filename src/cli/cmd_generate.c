@@ -141,9 +141,10 @@ static void print_json(work *w) {
 /* Two lines on standard error. */
 static void print_stats(work *w) {
     weir_session_stats s;
-    char window[160], prompt[NUMBER_SIZE], made[NUMBER_SIZE];
+    char window[160], seed[64], prompt[NUMBER_SIZE], made[NUMBER_SIZE];
     weir_session_get_stats(w->r.session, &s);
     run_window_text(window, sizeof window, &s);
+    run_seed_text(seed, sizeof seed, &w->r);
     const double read_speed = s.prompt_seconds > 0 ? (double)s.prompt_tokens / s.prompt_seconds : 0;
     const double speed =
         s.generate_seconds > 0 ? (double)s.generated_tokens / s.generate_seconds : 0;
@@ -151,8 +152,7 @@ static void print_stats(work *w) {
             term_set(stderr, STYLE_DIM), format_count(prompt, s.prompt_tokens),
             s.prompt_tokens == 1 ? "" : "s", read_speed, format_count(made, s.generated_tokens),
             speed, why(w, false));
-    fprintf(stderr, "%s · seed %lld%s\n", window, (long long)w->r.seed,
-            term_set(stderr, STYLE_PLAIN));
+    fprintf(stderr, "%s%s%s\n", window, seed, term_set(stderr, STYLE_PLAIN));
 }
 
 /* Also after a signal: an endless run ends no other way. */
@@ -165,7 +165,7 @@ static void save(work *w) {
 /* Statistics also when a dense window is full: the text up to there is whole. */
 static weir_status generate(work *w) {
     run *r = &w->r;
-    if (w->o->load) WEIR_TRY(weir_session_restore(r->session, w->o->load, &r->err));
+    if (w->o->load) WEIR_TRY(run_restore(r, w->o->load));
     const weir_status status = w->o->token_ids ? generate_ids(w) : generate_text(w);
     if (!w->o->json && out_ok() && w->produced && !w->ends_line) out_write("\n", 1);
     if (status != WEIR_OK && status != WEIR_ERR_FULL) return status;

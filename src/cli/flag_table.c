@@ -160,7 +160,8 @@ const flag FLAGS[] = {
     {"greedy", 0, FLAG_SWITCH, AT(greedy), NULL, NULL, 0, 0, WITH_REPLY, GROUP_SAMPLING,
      "always the likeliest token; the same as --temp 0"},
     {"seed", 's', FLAG_LONG, AT(seed), "N", "random", 0, LONG_LIMIT, WITH_REPLY, GROUP_SAMPLING,
-     "same seed, same text; a random one is printed with the statistics"},
+     "same seed, same text; a random one is printed with the statistics; with --load, only a seed "
+     "that is given takes the place of the session's own"},
     {"repeat-penalty", 0, FLAG_REAL, AT(repeat_penalty), "X", "1", 0, 100, WITH_REPLY,
      GROUP_SAMPLING, "divide the logits of tokens seen lately by X; 1: off"},
     {"presence-penalty", 0, FLAG_REAL, AT(presence_penalty), "X", "0", -100, 100, WITH_REPLY,

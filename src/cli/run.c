@@ -5,6 +5,7 @@
 #include "cli/run.h"
 
 #include "base/file.h"
+#include "base/status.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -133,6 +134,14 @@ bool run_open_session(run *r) {
     return weir_session_open(&r->session, r->engine, &wanted, &r->err) == WEIR_OK;
 }
 
+weir_status run_restore(run *r, const char *path) {
+    WEIR_TRY(weir_session_restore(r->session, path, &r->err));
+    r->seed_is_past = r->o->seed == CLI_AUTO;
+    if (r->seed_is_past) return WEIR_OK;
+    const weir_sampling s = run_sampling(r->o, r->seed);
+    return weir_session_set_sampling(r->session, &s, &r->err);
+}
+
 static void interrupt(void *session) {
     weir_session_interrupt(session);
 }
@@ -234,6 +243,11 @@ const char *end_word(weir_end end) {
     return "none";
 }
 
+void run_seed_text(char *out, size_t size, const run *r) {
+    out[0] = 0;
+    if (!r->seed_is_past) snprintf(out, size, " · seed %lld", (long long)r->seed);
+}
+
 static void set_count(json_t *object, const char *key, uint64_t n) {
     json_object_set_new(object, key, json_integer((json_int_t)n));
 }
@@ -254,7 +268,7 @@ json_t *run_stats_json(const run *r) {
     set_count(j, "evicted_tokens", s.evicted_tokens);
     set_count(j, "evicted_turns", s.evicted_turns);
     set_count(j, "loops", s.loops);
-    set_count(j, "seed", (uint64_t)r->seed);
+    json_object_set_new(j, "seed", r->seed_is_past ? json_null() : json_integer(r->seed));
     return j;
 }
 

@@ -19,6 +19,7 @@ typedef struct run {
     weir_session *session;
     weir_engine_info info;
     int64_t seed;            /* --seed, or the one drawn */
+    bool seed_is_past;       /* the generator is a saved session's: no seed tells where it is */
     char kernel_cache[3072]; /* folder of compiled GPU kernels; empty: none */
     progress progress;
     bool hides_progress; /* the command draws its own line */
@@ -33,6 +34,9 @@ weir_session_options run_session_options(const run *r);
 const char *run_model_name(const run *r); /* as the user wrote it, or that it is the built-in one */
 int64_t run_seed(const options *o);       /* --seed, or one drawn now */
 weir_sampling run_sampling(const options *o, int64_t seed);
+
+/* Restores a saved session.  Its generator goes on, unless --seed is given: then from there. */
+weir_status run_restore(run *r, const char *path);
 
 /* The next piece of a reply; false: it is over, or r->err says what went wrong.  A signal cuts the
  * reply, after the token at hand; so does a full window, with r->err, after what was held back. */
@@ -56,6 +60,9 @@ json_t *json_number(double x); /* null when it is not finite */
 
 /* "window 312 of 512 (24 pinned) · evicted 0 tokens", with turns when there are some. */
 void run_window_text(char *out, size_t size, const weir_session_stats *s);
+
+/* " · seed 5", or nothing when the seed is past. */
+void run_seed_text(char *out, size_t size, const run *r);
 
 /* The keys every command that ran a session reports. */
 json_t *run_stats_json(const run *r);

@@ -215,6 +215,40 @@ static void a_saved_session_goes_on_as_if_never_stopped(void **state) {
     ran_clear(&r);
 }
 
+static ran load_with_seed(const char *path, const char *seed) {
+    return weir("", "generate", tiny, "--load", path, "-n", "40", "--ignore-eos", "--json",
+                seed ? "--seed" : NULL, seed, NULL);
+}
+
+/* Without --seed the generator of the saved session goes on, and no seed is claimed. */
+static void a_seed_counts_for_a_session_that_was_saved(void **state) {
+    (void)state;
+    char path[300];
+    snprintf(path, sizeof path, "%s/seeded.weir", folder);
+    ran made = weir("abc", "generate", tiny, "-n", "5", "--ignore-eos", "--save", path, NULL);
+    static const char *const seeds[] = {"5", "5", "6", NULL, NULL};
+    json_t *j[COUNT_OF(seeds)];
+    const char *text[COUNT_OF(seeds)];
+    assert_status(&made, 0);
+    for (size_t i = 0; i < COUNT_OF(seeds); i++) {
+        ran r = load_with_seed(path, seeds[i]);
+        assert_status(&r, 0);
+        j[i] = parse(&r);
+        text[i] = json_string_value(json_object_get(j[i], "text"));
+        ran_clear(&r);
+    }
+    assert_string_equal(text[0], text[1]);
+    assert_string_not_equal(text[0], text[2]);
+    assert_string_equal(text[3], text[4]);
+    assert_int_equal(stat_of(j[2], "seed"), 6);
+    assert_true(json_is_null(json_object_get(json_object_get(j[3], "stats"), "seed")));
+    for (size_t i = 0; i < COUNT_OF(seeds); i++) json_decref(j[i]);
+    ran_clear(&made);
+    ran r = weir("", "generate", tiny, "--load", path, "-n", "5", NULL);
+    assert_null(strstr(r.err, "seed"));
+    ran_clear(&r);
+}
+
 static void what_is_no_session_is_refused(void **state) {
     (void)state;
     char path[400];
@@ -392,6 +426,7 @@ int main(void) {
         cmocka_unit_test(greedy_ids_are_the_likeliest),
         cmocka_unit_test(ids_come_as_json_too),
         cmocka_unit_test(a_saved_session_goes_on_as_if_never_stopped),
+        cmocka_unit_test(a_seed_counts_for_a_session_that_was_saved),
         cmocka_unit_test(what_is_no_session_is_refused),
         cmocka_unit_test(signals_end_it_cleanly_and_save),
         cmocka_unit_test(a_signal_ends_a_text_that_shows_nothing),
