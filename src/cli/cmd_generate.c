@@ -51,6 +51,24 @@ static weir_status read_prompt(work *w) {
     return o->load ? WEIR_OK : input_read(&w->prompt, "-", err);
 }
 
+/* A stream without a token has nothing that could be gone on from. */
+static weir_status check_begun(work *w) {
+    const options *o = w->o;
+    weir_session_stats s;
+    weir_session_get_stats(w->r.session, &s);
+    if (s.position > 0) return WEIR_OK;
+    if (o->token_ids) {
+        const bool is_pipe = strcmp(o->token_ids, "-") == 0;
+        return weir_fail(&w->r.err, WEIR_ERR_ARGUMENT,
+                         "%s: holds no token ids, and one is needed to go on from",
+                         is_pipe ? "standard input" : o->token_ids);
+    }
+    return weir_fail(&w->r.err, WEIR_ERR_ARGUMENT,
+                     "the prompt is empty, and %s begins no text by itself: give it a word to go "
+                     "on from",
+                     run_model_name(&w->r));
+}
+
 /* A restored session goes on without a prompt; an empty prompt is BOS alone. */
 static weir_status generate_text(work *w) {
     run *r = &w->r;
@@ -61,6 +79,7 @@ static weir_status generate_text(work *w) {
     progress_end(&r->progress);
     if (w->o->echo && !w->o->json) emit(w, prompt, w->prompt.size);
     if (w->o->tokens == 0) return WEIR_OK;
+    WEIR_TRY(check_begun(w));
     for (weir_text t; out_ok();) {
         const bool is_text = run_next(r, &t);
         w->produced += t.tokens;
@@ -92,6 +111,7 @@ static weir_status generate_ids(work *w) {
     } else {
         w->ids.n = 0;
     }
+    if (is_wanted(w)) WEIR_TRY(check_begun(w));
     weir_feed next = {.session = r->session};
     for (bool is_first = !w->ids.n; is_wanted(w) && !signal_caught() && out_ok();
          is_first = false) {

@@ -10,7 +10,7 @@
 
 #define GOLDEN TEST_DATA "/golden"
 
-static char folder[256], tiny[300];
+static char folder[256], tiny[300], plain[300]; /* plain: without BOS */
 
 static json_t *parse(const ran *r) {
     json_t *j = json_loads(r->out, JSON_ALLOW_NUL, NULL);
@@ -381,6 +381,8 @@ static void what_is_wrong_is_one_line(void **state) {
           "--no-loop-guard"},
          "--window"},
         {{"generate", tiny, "-p", "x", "--sinks", "1000"}, "sinks"},
+        {{"generate", tiny, "--token-ids", "/dev/null"}, "/dev/null: holds no token ids"},
+        {{"generate", plain, "-p", ""}, "the prompt is empty"},
         {{"generate", tiny, "-p", "x", "--logit-bias", "258=1"}, "258"},
         {{"generate", folder, "-p", "x"}, folder},
         {{"generate", "/dev/null", "-p", "x"}, "/dev/null"},
@@ -399,12 +401,27 @@ static void what_is_wrong_is_one_line(void **state) {
     }
 }
 
+/* Leaves the post-processor, which puts BOS in front of a text, out of tokenizer.json. */
+static void drop_bos(const char *model) {
+    char path[400];
+    snprintf(path, sizeof path, "%s/tokenizer.json", model);
+    json_t *j = json_load_file(path, 0, NULL);
+    assert_non_null(j);
+    assert_int_equal(json_object_del(j, "post_processor"), 0);
+    assert_int_equal(json_dump_file(j, path, 0), 0);
+    json_decref(j);
+}
+
 static int setup(void **state) {
     (void)state;
     temporary_make(folder);
     snprintf(tiny, sizeof tiny, "%s/tiny", folder);
     assert_int_equal(mkdir(tiny, 0700), 0);
     tiny_model_make(tiny, NULL);
+    snprintf(plain, sizeof plain, "%s/plain", folder);
+    assert_int_equal(mkdir(plain, 0700), 0);
+    tiny_model_make(plain, NULL);
+    drop_bos(plain);
     return 0;
 }
 
