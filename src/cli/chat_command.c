@@ -162,7 +162,13 @@ static bool set_sampling(chat_state *c, const flag *f, const char *value) {
         return false;
     }
     if (f->kind == FLAG_SWITCH) {
-        *(bool *)((char *)&c->o + f->field) = strcmp(value, "off") != 0;
+        const bool is_off = strcmp(value, "off") == 0;
+        if (value[0] && !is_off && strcmp(value, "on") != 0) {
+            weir_fail(&c->r->err, WEIR_ERR_ARGUMENT, "/%s: \"%.40s\" is neither on nor off",
+                      f->name, value);
+            return false;
+        }
+        *(bool *)((char *)&c->o + f->field) = !is_off;
     } else if (!flag_set(&c->o, f, copy, message, sizeof message)) {
         weir_fail(&c->r->err, WEIR_ERR_ARGUMENT, "/%s: %s", f->name, message);
         c->o = before;

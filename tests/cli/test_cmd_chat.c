@@ -117,12 +117,13 @@ static void turns_leave_whole_and_are_counted(void **state) {
 static void commands_act_and_explain_what_is_wrong(void **state) {
     (void)state;
     char input[2048];
-    snprintf(input, sizeof input,
-             "/help\n/nonsense\n/save\n/pin\n/temp x\n/temp 0\n/greedy off\n/seed 7\n"
-             "/logit-bias 1=1\nhello\n/pin\n/pin reply\n/pin x\n/save %s/talk.weir\n/reset\n"
-             "/stats\n/load %s/talk.weir\n/stats\n/load /no/such\n/system Be kind.\n"
-             "/stop END\n/quit\nnever read\n",
-             folder, folder);
+    snprintf(
+        input, sizeof input,
+        "/help\n/nonsense\n/save\n/pin\n/temp x\n/temp 0\n/greedy off\n/greedy maybe\n/seed 7\n"
+        "/logit-bias 1=1\nhello\n/pin\n/pin reply\n/pin x\n/save %s/talk.weir\n/reset\n"
+        "/stats\n/load %s/talk.weir\n/stats\n/load /no/such\n/system Be kind.\n"
+        "/stop END\n/quit\nnever read\n",
+        folder, folder);
     ran r = weir(input, "chat", talker, "-n", "3", "--ignore-eos", "-q", NULL);
     assert_status(&r, 0);
     hide_noise(&r);
@@ -144,7 +145,7 @@ static void commands_act_and_explain_what_is_wrong(void **state) {
     }
     static const char *const wrong[] = {
         "no /nonsense",   "/save wants a FILE", "no message to pin", "/temp: \"x\"",
-        "no /logit-bias", "/pin takes",         "/no/such",
+        "no /logit-bias", "/pin takes",         "/no/such",          "/greedy: \"maybe\"",
     };
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         if (!strstr(r.err, wrong[i])) fail_msg("\"%s\" is not in: %s", wrong[i], r.err);
