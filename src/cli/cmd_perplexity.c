@@ -158,6 +158,7 @@ static weir_status evaluate(work *w) {
     const weir_status status = weir_session_eval(w->r.session, w->ids, w->n, (size_t)w->o->stride,
                                                  on_logits, w, &w->r.err);
     w->seconds = machine_clock() - w->start;
+    if (status == WEIR_OK) w->n_read = w->n; /* a stride shows not even the last ones */
     progress_end(&w->r.progress);
     if (w->callback_err.status != WEIR_OK) {
         w->r.err = w->callback_err;

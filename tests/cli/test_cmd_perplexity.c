@@ -135,6 +135,21 @@ static void the_perplexity_is_that_of_the_golden_logits(void **state) {
     }
 }
 
+/* All are read, every STRIDE-th one shows what it predicts. */
+static void a_stride_reads_every_token(void **state) {
+    (void)state;
+    ran r = weir("", "perplexity", GOLDEN "/llama", "--token-ids", IDS, "-w", "24", "--mode",
+                 "recompute", "--stride", "11", "--json", NULL);
+    assert_status(&r, 0);
+    json_t *j = json_loads(r.out, 0, NULL);
+    assert_non_null(j);
+    assert_int_equal(json_integer_value(json_object_get(j, "tokens")), TOKENS);
+    assert_int_equal(json_integer_value(json_object_get(j, "predicted")),
+                     (TOKENS - 2) / STRIDE + 1);
+    json_decref(j);
+    ran_clear(&r);
+}
+
 /* Every predicted token is a line, and the lines add up to what is printed. */
 static void the_csv_adds_up(void **state) {
     (void)state;
@@ -283,6 +298,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_the_golden_ones),
         cmocka_unit_test(the_perplexity_is_that_of_the_golden_logits),
+        cmocka_unit_test(a_stride_reads_every_token),
         cmocka_unit_test(the_csv_adds_up),
         cmocka_unit_test(a_plot_leaves_its_data_beside_it),
         cmocka_unit_test(without_gnuplot_one_line_says_so),
