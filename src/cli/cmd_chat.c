@@ -4,6 +4,7 @@
 #include "cli/chat.h"
 
 #include "base/status.h"
+#include "base/unicode.h"
 #include "cli/wrap.h"
 
 #include <signal.h>
@@ -129,8 +130,8 @@ static void print_status(work *w) {
     weir_session_get_stats(w->r.session, &s);
     run_window_text(window, sizeof window, &s);
     fflush(stdout);
-    fprintf(stderr, "%s%s tokens, %.1f tok/s · %s%s%s%s\n", term_set(stderr, STYLE_DIM),
-            format_count(tokens, (uint64_t)p->tokens),
+    fprintf(stderr, "%s%s token%s, %.1f tok/s · %s%s%s%s\n", term_set(stderr, STYLE_DIM),
+            format_count(tokens, (uint64_t)p->tokens), p->tokens == 1 ? "" : "s",
             p->seconds > 0 ? p->tokens / p->seconds : 0.0, window, odd ? " · " : "", odd ? odd : "",
             term_set(stderr, STYLE_PLAIN));
 }
@@ -249,8 +250,21 @@ static weir_status chat(work *w) {
     return weir_session_save(r->session, r->o->save, &r->err);
 }
 
+/* The system prompt as UTF-8: what is none becomes U+FFFD, as in messages. */
+static bool take_system(work *w, const char *text) {
+    buffer whole = {0};
+    if (!text) return true;
+    if (utf8_repair(&whole, text, strlen(text))) {
+        w->c.system = arena_copy(w->c.memory, whole.data ? whole.data : "", whole.size);
+    }
+    buffer_clear(&whole);
+    if (w->c.system) return true;
+    weir_fail(&w->r.err, WEIR_ERR_MEMORY, "out of memory for the system prompt");
+    return false;
+}
+
 int cmd_chat(const options *o) {
-    work w = {.c = {.o = *o, .system = o->system}, .r.o = o};
+    work w = {.c.o = *o, .r.o = o};
     w.c.r = &w.r;
     if (o->load && o->system) {
         complain(o->command, "--load brings its own system prompt; give --load or --system");
@@ -258,7 +272,8 @@ int cmd_chat(const options *o) {
     }
     w.c.memory = arena_new();
     w.in = w.c.memory ? chat_input_open(o->script, &w.r.err) : NULL;
-    if (w.in && run_check_save(&w.r, o->save) && run_open(&w.r, o, 1) && run_open_session(&w.r))
+    if (w.in && take_system(&w, o->system) && run_check_save(&w.r, o->save) &&
+        run_open(&w.r, o, 1) && run_open_session(&w.r))
         chat(&w);
     chat_input_close(w.in);
     arena_free(w.c.memory);

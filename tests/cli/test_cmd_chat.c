@@ -104,6 +104,15 @@ static void a_script_shows_messages_replies_and_what_flowed_out(void **state) {
     ran_clear(&r);
 }
 
+static void a_system_prompt_that_is_not_utf8_is_repaired(void **state) {
+    (void)state;
+    ran r = weir("a\n", "chat", talker, "-n", "1", "--ignore-eos", "--system", "caf\xe9", NULL);
+    assert_status(&r, 0);
+    assert_non_null(strstr(r.err, "(8 pinned)")); /* <s>caf, the three bytes of U+FFFD, NEWLINE */
+    assert_int_equal(strncmp(r.err, "1 token, ", 9), 0);
+    ran_clear(&r);
+}
+
 static void turns_leave_whole_and_are_counted(void **state) {
     (void)state;
     ran r = weir("one\ntwo\nthree\nfour\nfive\n/stats\n", "chat", talker, "-n", "40",
@@ -361,6 +370,7 @@ int main(void) {
         cmocka_unit_test(each_line_of_a_pipe_is_a_message),
         cmocka_unit_test(lines_join_and_blocks_hold_many),
         cmocka_unit_test(a_script_shows_messages_replies_and_what_flowed_out),
+        cmocka_unit_test(a_system_prompt_that_is_not_utf8_is_repaired),
         cmocka_unit_test(turns_leave_whole_and_are_counted),
         cmocka_unit_test(commands_act_and_explain_what_is_wrong),
         cmocka_unit_test(a_saved_chat_goes_on),
