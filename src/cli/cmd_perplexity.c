@@ -84,8 +84,8 @@ static weir_status read_tokens(work *w) {
     if (w->o->limit != CLI_AUTO && (size_t)w->o->limit < w->n) w->n = (size_t)w->o->limit;
     if (w->n >= 2) return WEIR_OK;
     return weir_fail(&w->r.err, WEIR_ERR_ARGUMENT,
-                     "%s: %zu tokens; the first is not predicted, so two are needed",
-                     w->o->token_ids ? w->o->token_ids : w->o->text, w->n);
+                     "%s: %zu token%s; the first is not predicted, so two are needed",
+                     w->o->token_ids ? w->o->token_ids : w->o->text, w->n, w->n == 1 ? "" : "s");
 }
 
 /* Bytes of text that the predicted ones of the first n tokens stand for; 0: not known. */

@@ -193,10 +193,11 @@ int run_end(run *r) {
 
 void run_window_text(char *out, size_t size, const weir_session_stats *s) {
     char in[NUMBER_SIZE], window[NUMBER_SIZE], pinned[NUMBER_SIZE], gone[NUMBER_SIZE];
-    int n = snprintf(
-        out, size, "window %s of %s (%s pinned) · evicted %s tokens",
-        format_count(in, (uint64_t)s->in_window), format_count(window, (uint64_t)s->window),
-        format_count(pinned, (uint64_t)s->pinned), format_count(gone, s->evicted_tokens));
+    int n = snprintf(out, size, "window %s of %s (%s pinned) · evicted %s token%s",
+                     format_count(in, (uint64_t)s->in_window),
+                     format_count(window, (uint64_t)s->window),
+                     format_count(pinned, (uint64_t)s->pinned),
+                     format_count(gone, s->evicted_tokens), s->evicted_tokens == 1 ? "" : "s");
     if (s->evicted_turns && n > 0 && (size_t)n < size) {
         snprintf(out + n, size - (size_t)n, ", %s turn%s", format_count(gone, s->evicted_turns),
                  s->evicted_turns == 1 ? "" : "s");

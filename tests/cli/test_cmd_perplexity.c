@@ -241,7 +241,7 @@ static void what_cannot_be_read_is_one_line(void **state) {
     static const struct {
         const char *ids, *what;
     } cases[] = {
-        {"", "0 tokens"},       {"7", "1 tokens"},  {"1 2 three", "word 3, \"three\""},
+        {"", "0 tokens"},       {"7", "1 token;"},  {"1 2 three", "word 3, \"three\""},
         {"1 2 97", "token 97"}, {"1 -1", "word 2"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
