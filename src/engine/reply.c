@@ -16,6 +16,8 @@
 
 #include "base/machine.h"
 
+#include <limits.h>
+
 enum { TEXT_ROOM = 4096 }; /* bytes; the longest token of any vocabulary has fewer */
 
 weir_status reply_set_stops(reply *r, const sampler *s, weir_error *err) {
@@ -102,7 +104,7 @@ static weir_status advance(weir_session *s, weir_text *out, weir_error *err) {
         r->end = WEIR_END_LOOP;
         s->counts.loops++;
     }
-    r->n_tokens++;
+    r->n_tokens += r->n_tokens < INT_MAX; /* a reply without max_tokens may be endless */
     if (r->end == WEIR_END_NONE && o->max_tokens && r->n_tokens >= o->max_tokens) {
         r->end = WEIR_END_LENGTH;
     }

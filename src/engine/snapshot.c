@@ -26,6 +26,7 @@
 #include "base/unicode.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 
 enum {
@@ -37,6 +38,7 @@ enum {
 
 static const char MAGIC[8] = {'w', 'e', 'i', 'r', 's', 'e', 's', 's'};
 
+/* reply_open is 0, or 1 and the tokens of the reply that max_tokens counts. */
 typedef struct head { /* u64 only: no padding, the same everywhere */
     uint64_t magic, version;
     uint64_t model, weights; /* fingerprint; weir_type of repacked weights */
@@ -81,7 +83,7 @@ static head describe(const weir_session *s) {
               .n_seen = s->sampler.state.n_seen,
               .n_reply = s->sampler.state.n_reply,
               .has_logits = s->has_logits,
-              .reply_open = s->reply.is_open,
+              .reply_open = s->reply.is_open ? (uint64_t)s->reply.n_tokens + 1 : 0,
               .reply_end = (uint64_t)s->reply.end,
               .detok_held = (uint64_t)s->reply.detokenizer.n_held,
               .detok_started = s->reply.detokenizer.started,
@@ -327,7 +329,7 @@ static weir_status check_sound(const parts *p, const char *path, weir_error *err
         is_sound_window(h) && are_turns(p) && are_ids(p->pinned, h->pins, h->vocab) &&
         are_ids(p->history, h->pos - h->first, h->vocab) && h->last_token <= h->vocab &&
         is_held_character(h) && h->reply_end <= WEIR_END_INTERRUPT &&
-        !memchr(p->system, 0, (size_t)h->system_bytes);
+        h->reply_open <= (uint64_t)INT_MAX + 1 && !memchr(p->system, 0, (size_t)h->system_bytes);
     if (sound) return WEIR_OK;
     return weir_fail(err, WEIR_ERR_FORMAT, "%s: is damaged: its numbers contradict each other",
                      path);
@@ -400,6 +402,7 @@ static void take_reply(weir_session *s, const parts *p) {
     reply *r = &s->reply;
     reply_close(r);
     r->is_open = h->reply_open != 0;
+    r->n_tokens = r->is_open ? (int)(h->reply_open - 1) : 0;
     r->end = (weir_end)h->reply_end;
     r->detokenizer.n_held = (int)h->detok_held;
     r->detokenizer.started = h->detok_started != 0;
@@ -512,6 +515,7 @@ static void copy_state(weir_session *to, const weir_session *from) {
     memcpy(to->pinned, from->pinned, (size_t)e->options.max_sinks * sizeof *to->pinned);
     to->reply.is_open = from->reply.is_open;
     to->reply.end = from->reply.end;
+    to->reply.n_tokens = from->reply.n_tokens;
     to->reply.detokenizer = from->reply.detokenizer;
     const stop_filter *stop = &from->reply.stop;
     hold(&to->reply, stop->held + stop->n_shown, stop->n_held - stop->n_shown);

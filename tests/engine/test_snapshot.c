@@ -258,6 +258,38 @@ static void a_reply_goes_on_with_what_was_held_back(void **state) {
     check_reply(*state, "a\xe2\xc3\xa9z", &none, "a\xef\xbf\xbd\xc3\xa9z", WEIR_END_TURN);
 }
 
+/* The tokens that a reply still takes until max_tokens cut it. */
+static int tokens_left(weir_session *s) {
+    int n = 0;
+    for (weir_text t = {.size = 1}; t.size; n += t.tokens) OK(weir_session_next(s, &t, &err));
+    return n;
+}
+
+static void what_is_left_of_max_tokens_is_kept(void **state) {
+    const place *p = *state;
+    char *path =
+        tiny_make(&(tiny_model){.seed = 6, .dim = 64, .script = "abcdefghijklmnopqrstuvwxyz"});
+    const weir_engine_options options = small();
+    weir_engine *e = engine_of(path, &options);
+    const weir_session_options o = {.sampling = {.max_tokens = 10}};
+    weir_session *a = session_of(e, &o), *b = session_of(e, &o), *c;
+    weir_text t;
+    feed(a, (const int32_t[]){TINY_EOS}, 1);
+    for (int i = 0; i < 3; i++) OK(weir_session_next(a, &t, &err));
+    OK(weir_session_save(a, p->file, &err));
+    OK(weir_session_restore(b, p->file, &err));
+    OK(weir_session_fork(&c, a, &err));
+    assert_int_equal(tokens_left(a), 7);
+    assert_int_equal(tokens_left(b), 7);
+    assert_int_equal(tokens_left(c), 7);
+    assert_int_equal(tokens_left(b), 10); /* cut, it goes on with as many again */
+    weir_session_close(a);
+    weir_session_close(b);
+    weir_session_close(c);
+    weir_engine_close(e);
+    tiny_remove(path);
+}
+
 static void text_held_for_other_stop_strings_is_not_lost_in_silence(void **state) {
     const place *p = *state;
     char *path =
@@ -551,6 +583,7 @@ int main(void) {
         cmocka_unit_test(pinned_tokens_come_back_too),
         cmocka_unit_test(an_engine_of_another_chunk_goes_on_from_the_same_point),
         cmocka_unit_test(a_reply_goes_on_with_what_was_held_back),
+        cmocka_unit_test(what_is_left_of_max_tokens_is_kept),
         cmocka_unit_test(text_held_for_other_stop_strings_is_not_lost_in_silence),
         cmocka_unit_test(a_file_depends_on_the_window_and_not_on_the_history),
         cmocka_unit_test(a_file_of_another_model_or_setting_is_refused),
