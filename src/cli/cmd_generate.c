@@ -18,9 +18,9 @@ typedef struct work {
     run r;
     const options *o;
     buffer prompt;
-    id_list ids;  /* the prompt, then what was generated */
-    buffer text;  /* what was generated, for --json      */
-    int produced; /* tokens of it                        */
+    id_list ids;      /* the prompt, then what was generated */
+    buffer text;      /* what was generated, for --json      */
+    int64_t produced; /* tokens of it */
     weir_end end;
     bool ends_line; /* the last byte printed was a newline */
 } work;
