@@ -90,7 +90,8 @@ weir_status file_create(file_writer *out, const char *path, weir_error *err) {
     *out = (file_writer){.fd = -1};
     if (!path[0]) return weir_fail(err, WEIR_ERR_IO, "an empty file name cannot be written");
     struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* rename would replace a device */
+    const bool is_there = stat(path, &st) == 0;
+    if (is_there && !S_ISREG(st.st_mode)) { /* rename would replace a device */
         return weir_fail(err, WEIR_ERR_IO, "%s: exists and is not a regular file", path);
     }
     const size_t n = strlen(path), room = n + sizeof ".9223372036854775807-999";
@@ -102,6 +103,7 @@ weir_status file_create(file_writer *out, const char *path, weir_error *err) {
     }
     memcpy(out->target, path, n);
     out->fd = create_beside(path, out->temporary, room);
+    if (out->fd >= 0 && is_there) fchmod(out->fd, st.st_mode & 0777); /* who kept it private */
     if (out->fd >= 0) return WEIR_OK;
     const weir_status status = fail_io(err, path, "create a file beside it");
     file_abandon(out);

@@ -22,7 +22,8 @@ bool file_exists(const char *path);
 bool file_is_folder(const char *path);
 
 /* An atomic writer: bytes go to a file beside the target, file_commit flushes it to disk and
- * renames it into place, file_abandon removes it.  Either ends the writer. */
+ * renames it into place, file_abandon removes it.  Either ends the writer.  A target that exists
+ * keeps its permissions. */
 typedef struct file_writer {
     int fd;
     char *target, *temporary; /* heap */

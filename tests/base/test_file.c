@@ -208,6 +208,16 @@ static void the_umask_decides_who_may_read(void **state) {
     assert_int_equal(st.st_mode & 0777, 0640);
 }
 
+static void a_file_that_is_replaced_keeps_its_permissions(void **state) {
+    const char *path = in(*state, "target");
+    struct stat st;
+    write_whole(path, "private");
+    assert_int_equal(chmod(path, 0600), 0);
+    write_whole(path, "still");
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+}
+
 static void targets_that_are_no_files_are_refused(void **state) {
     folder *f = *state;
     file_writer w;
@@ -279,6 +289,7 @@ int main(void) {
         TEST(an_abandoned_file_leaves_nothing),
         TEST(two_writers_of_one_file_do_not_mix),
         TEST(the_umask_decides_who_may_read),
+        TEST(a_file_that_is_replaced_keeps_its_permissions),
         TEST(targets_that_are_no_files_are_refused),
         TEST(a_target_that_became_a_folder_is_left_alone),
         TEST(a_full_disk_is_reported),
