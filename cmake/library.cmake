@@ -13,9 +13,13 @@ add_custom_command(OUTPUT ${object}
     COMMAND ${CMAKE_LINKER} -r -o ${object} --whole-archive ${archives}
     COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${object}
     DEPENDS ${layers} ${archives} VERBATIM)
+# One target makes the object: with make, two that both wanted it would make it at the same time.
+add_custom_target(weir_object DEPENDS ${object})
 
 add_library(weir_static STATIC ${object})
 add_library(weir_shared SHARED ${object})
+add_dependencies(weir_static weir_object)
+add_dependencies(weir_shared weir_object)
 set_target_properties(weir_static weir_shared PROPERTIES OUTPUT_NAME weir LINKER_LANGUAGE C
     ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR} LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 # Before 1.0 every minor version may change the interface.
