@@ -20,9 +20,16 @@
 
 enum { TEXT_ROOM = 4096 }; /* bytes; the longest token of any vocabulary has fewer */
 
+/* Text that was held back for the stops before is held back for these. */
 weir_status reply_set_stops(reply *r, const sampler *s, weir_error *err) {
-    stop_clear(&r->stop);
-    return stop_init(&r->stop, s->options.stops, WEIR_MAX_STOPS, err);
+    stop_filter old = r->stop;
+    weir_status status = stop_init(&r->stop, s->options.stops, WEIR_MAX_STOPS, err);
+    const size_t n = old.met ? 0 : old.n_held - old.n_shown;
+    if (status == WEIR_OK && n && !stop_keep(&r->stop, old.held + old.n_shown, n)) {
+        status = weir_fail(err, WEIR_ERR_MEMORY, "stops: out of memory");
+    }
+    stop_clear(&old);
+    return status;
 }
 
 weir_status reply_init(reply *r, const sampler *s, weir_error *err) {

@@ -389,14 +389,6 @@ static void take_window(weir_session *s, const parts *p) {
     }
 }
 
-/* Holds text back again, as it was held: feeding it brings the automata into the same states. */
-static void hold(reply *r, const void *text, size_t size) {
-    const char *shown;
-    size_t n;
-    stop_reset(&r->stop);
-    if (size) stop_push(&r->stop, text, size, &shown, &n);
-}
-
 static void take_reply(weir_session *s, const parts *p) {
     const head *h = &p->h;
     reply *r = &s->reply;
@@ -407,7 +399,8 @@ static void take_reply(weir_session *s, const parts *p) {
     r->detokenizer.n_held = (int)h->detok_held;
     r->detokenizer.started = h->detok_started != 0;
     memcpy(r->detokenizer.held, &h->detok_bytes, sizeof h->detok_bytes);
-    hold(r, p->held, (size_t)h->n_held);
+    /* Shorter than a stop of this session, see check_held: there is room. */
+    stop_keep(&r->stop, (const char *)p->held, (size_t)h->n_held);
 }
 
 static void take_state(weir_session *s, const parts *p, char *system) {
@@ -517,8 +510,12 @@ static void copy_state(weir_session *to, const weir_session *from) {
     to->reply.end = from->reply.end;
     to->reply.n_tokens = from->reply.n_tokens;
     to->reply.detokenizer = from->reply.detokenizer;
-    const stop_filter *stop = &from->reply.stop;
-    hold(&to->reply, stop->held + stop->n_shown, stop->n_held - stop->n_shown);
+}
+
+static weir_status copy_held(stop_filter *to, const stop_filter *from, weir_error *err) {
+    const size_t n = from->n_held - from->n_shown;
+    if (!n || stop_keep(to, from->held + from->n_shown, n)) return WEIR_OK;
+    return weir_fail(err, WEIR_ERR_MEMORY, "no memory for the text that a reply holds back");
 }
 
 weir_status weir_session_fork(weir_session **out, const weir_session *from, weir_error *err) {
@@ -530,6 +527,7 @@ weir_status weir_session_fork(weir_session **out, const weir_session *from, weir
     WEIR_TRY(weir_session_open(&to, from->engine, &options, err));
     weir_status status = copy_cache(to, from, err);
     if (status == WEIR_OK) status = copy_chat(&to->chat, &from->chat, err);
+    if (status == WEIR_OK) status = copy_held(&to->reply.stop, &from->reply.stop, err);
     if (status != WEIR_OK) {
         weir_session_close(to);
         return status;

@@ -129,10 +129,30 @@ static void lend(stop_filter *f, size_t size, const char **out, size_t *out_size
     *out_size = size;
 }
 
+bool stop_keep(stop_filter *f, const char *text, size_t size) {
+    stop_reset(f);
+    if (!size) return true;
+    if (size_add(size, STOP_ROOM) > f->capacity) {
+        char *grown = mem_grow(f->held, size_add(size, STOP_ROOM), 1);
+        if (!grown) return false;
+        f->held = grown;
+        f->capacity = size + STOP_ROOM;
+    }
+    memcpy(f->held, text, size);
+    f->n_held = size;
+    size_t partial;
+    for (size_t i = 0; i < size; i++) {
+        if (!match_byte(f, text[i], &partial)) continue;
+        for (int k = 0; k < f->n; k++) f->matchers[k].matched = 0;
+    }
+    return true;
+}
+
 bool stop_push(stop_filter *f, const char *data, size_t size, const char **out, size_t *out_size) {
     *out = data;
     *out_size = f->met ? 0 : size;
-    if (f->n == 0 || f->met || size == 0) return f->met;
+    const bool is_clear = f->n == 0 && f->n_held == f->n_shown; /* no stops, nothing kept */
+    if (is_clear || f->met || size == 0) return f->met;
     drop_shown(f);
     const size_t start = f->n_held;
     if (!append(f, data, size)) {

@@ -32,6 +32,10 @@ weir_status stop_init(stop_filter *f, const char *const *stops, int n, weir_erro
 void stop_clear(stop_filter *f); /* accepts an all-zero filter */
 void stop_reset(stop_filter *f); /* forgets what is held: a new reply begins */
 
+/* Forgets what is held and holds this instead, all of it, as another filter did; a stop that lies
+ * in it whole comes too late.  False: no memory. */
+bool stop_keep(stop_filter *f, const char *text, size_t size);
+
 /* Takes size bytes, gives what may be shown in *out (valid until the next call, or until data is
  * gone); true: a stop was met, *out ends before it.  Whole characters in, whole characters out.
  * Allocates only when size is more than STOP_ROOM. */

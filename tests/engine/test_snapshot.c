@@ -290,6 +290,45 @@ static void what_is_left_of_max_tokens_is_kept(void **state) {
     tiny_remove(path);
 }
 
+/* After "abc", with "de" held, there are other stops, or none: a stop that lies in what is held
+ * comes too late, one that begins there does not. */
+static void text_that_is_held_outlives_its_stop_strings(void **state) {
+    (void)state;
+    static const struct {
+        const char *stop, *text;
+        weir_end end;
+    } cases[] = {{NULL, "abcdefghijkl", WEIR_END_TURN}, {"deY", "abcdefghijkl", WEIR_END_TURN},
+                 {"d", "abcdefghijkl", WEIR_END_TURN},  {"X", "abcdefghijkl", WEIR_END_TURN},
+                 {"defg", "abc", WEIR_END_STOP},        {"efg", "abcd", WEIR_END_STOP},
+                 {"fg", "abcde", WEIR_END_STOP}};
+    char *path = tiny_make(&(tiny_model){.seed = 6, .dim = 64, .script = "abcdefghijkl"});
+    const weir_engine_options options = small();
+    weir_engine *e = engine_of(path, &options);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        weir_session *a =
+            session_of(e, &(weir_session_options){.sampling = {.stops = {"cdX", "deY"}}});
+        weir_session *b;
+        feed(a, (const int32_t[]){TINY_EOS}, 1);
+        spoken x = {0};
+        while (x.size < 3) hear(a, &x);
+        OK(weir_session_set_sampling(a, &(weir_sampling){.stops = {cases[i].stop}}, &err));
+        OK(weir_session_fork(&b, a, &err));
+        spoken y = x;
+        while (hear(a, &x)) {
+        }
+        while (hear(b, &y)) {
+        }
+        assert_string_equal(x.text, cases[i].text);
+        assert_string_equal(y.text, cases[i].text);
+        assert_int_equal(x.end, cases[i].end);
+        assert_int_equal(y.end, cases[i].end);
+        weir_session_close(a);
+        weir_session_close(b);
+    }
+    weir_engine_close(e);
+    tiny_remove(path);
+}
+
 static void text_held_for_other_stop_strings_is_not_lost_in_silence(void **state) {
     const place *p = *state;
     char *path =
@@ -584,6 +623,7 @@ int main(void) {
         cmocka_unit_test(an_engine_of_another_chunk_goes_on_from_the_same_point),
         cmocka_unit_test(a_reply_goes_on_with_what_was_held_back),
         cmocka_unit_test(what_is_left_of_max_tokens_is_kept),
+        cmocka_unit_test(text_that_is_held_outlives_its_stop_strings),
         cmocka_unit_test(text_held_for_other_stop_strings_is_not_lost_in_silence),
         cmocka_unit_test(a_file_depends_on_the_window_and_not_on_the_history),
         cmocka_unit_test(a_file_of_another_model_or_setting_is_refused),
