@@ -60,13 +60,14 @@ void emulator_fail(const char *what);
 #define WALK          DEVICE
 #define world_of      cuda_world
 #define KERNEL        static void
+#define KERNEL_WALK   static void
 #define KERNEL_WIDE   static void
 #define KERNEL_1024   static void
 #define KERNEL_SPREAD static void
 #define KERNEL_PART   static void
 #define PARAM         const
 #define UNROLL
-#define UNROLL_SOME
+#define UNROLL_NOT
 #define UNROLL_4
 #define UNROLL_8
 #define THREAD       (emulator_now->thread)
@@ -86,6 +87,10 @@ DEVICE void know_threads(int n) {
 
 DEVICE void block_sync(void) {
     emulator_meet_block();
+}
+
+DEVICE int fresh(int x) {
+    return x;
 }
 
 DEVICE void warp_sync(void) {
@@ -189,6 +194,14 @@ DEVICE void add_release(unsigned *p, unsigned x) {
 
 DEVICE unsigned take_ticket(unsigned *p) {
     return (*p)++;
+}
+
+DEVICE int get_shared(const int *p) {
+    return *p;
+}
+
+DEVICE void put_shared(int *p, int x) {
+    *p = x;
 }
 
 DEVICE void fetch_ahead(const void *p) {
@@ -498,21 +511,6 @@ DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
     emulator_meet_warp();
 }
 
-DEVICE void copy_start_once(void *to, const void *from, int bytes, u64 *gate) {
-    copy_start(to, from, bytes, gate);
-}
-
-DEVICE void copy_two_once(void *to, const void *first, const void *second, int bytes, u64 *gate) {
-    if (LANE == 0) --*gate; /* both are one copy to whoever waits */
-    copy_start(to, first, bytes, gate);
-    copy_start((char *)to + bytes, second, bytes, gate);
-}
-
-DEVICE void copy_each_once(void *const to[2], const void *const from[2], int bytes,
-                           u64 *const gate[2]) {
-    for (int i = 0; i < 2; i++) copy_start_once(to[i], from[i], bytes, gate[i]);
-}
-
 DEVICE void copies_see_stores(void) {}
 
 DEVICE void copy_nothing(void) {}
@@ -527,6 +525,8 @@ DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
 
 #define WIDE_COPIERS (N_THREADS < 384 ? 1 : 4)
 #define HAS_WIDE     1
+#define WALK_WORKERS CUDA_WORKERS
+#define WALK_FEEDERS CUDA_FEEDERS
 
 DEVICE void wide_take_registers(int n) {
     (void)n;
@@ -645,6 +645,10 @@ DEVICE void wide_values(float *c, int dim, const u32 a[4], const char *values, i
 DEVICE void gate_open_for(u64 *gate, int arrivals) {
     if (LANE == 0) *gate = (u64)arrivals | (u64)arrivals << 16;
     emulator_meet_warp();
+}
+
+DEVICE void gates_open_for(u64 *gates, int n, int arrivals) {
+    for (int i = 0; i < n; i++) gate_open_for(gates + i, arrivals);
 }
 
 DEVICE void gate_arrive_each(u64 *gate) {

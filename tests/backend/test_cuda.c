@@ -280,7 +280,7 @@ static void attention_becomes_the_next_image(void **state) {
     }
 }
 
-/* Tiles enough that a block multiplies two of them at a time, and has more copied as pairs. */
+/* Tiles enough that a block finishes several groups of them. */
 static void blocks_with_many_tiles_give_the_reference(void **state) {
     (void)state;
     static const tensor_type types[] = {TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0};
@@ -298,9 +298,9 @@ static void blocks_with_many_tiles_give_the_reference(void **state) {
     unsetenv("FAKE_GPU_BLOCKS");
 }
 
-/* A warp for every slice, as on real GPUs: rings that find what is next in a few instructions, and
- * tiles by twos.  The ring goes round meanwhile, inside a warp's share of the keys. */
-static void warps_of_a_slice_each_give_the_reference(void **state) {
+/* Blocks with as many warps as on real GPUs, so that a row alone has its own kernel, where a block
+ * has a unit of attention at most.  The store's ring goes round meanwhile, amid a split. */
+static void all_warps_of_a_block_give_the_reference(void **state) {
     (void)state;
     enum { FEW = CUDA_TOKENS, ALONE = 6 };
     static const tensor_type types[] = {TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0};
@@ -309,9 +309,9 @@ static void warps_of_a_slice_each_give_the_reference(void **state) {
         int dim, n_kv_heads, window;
         weir_type store;
     } cases[] = {{"9", 512, 1, 48, WEIR_F16},  /* keys in splits */
-                 {"2", 64, 1, 16, WEIR_INT8},  /* some warps have nothing to copy */
-                 {"2", 64, 2, 16, WEIR_BF16}}; /* more heads than blocks: found the long way */
-    setenv("FAKE_GPU_THREADS", "256", 1);
+                 {"2", 64, 1, 16, WEIR_INT8},  /* some warps have no share */
+                 {"2", 64, 2, 16, WEIR_BF16}}; /* as many heads as blocks: `walk` */
+    setenv("FAKE_GPU_THREADS", "640", 1);
     for (size_t i = 0; i < COUNT_OF(types) * COUNT_OF(cases); i++) {
         const size_t k = i % COUNT_OF(cases);
         const int few = cases[k].window + FEW;
@@ -327,6 +327,34 @@ static void warps_of_a_slice_each_give_the_reference(void **state) {
         printf("%-8s %3d wide, %d heads   %.2g\n", tensor_type_name(s.type), s.dim, s.n_kv_heads,
                g.worst);
         assert_true(g.worst <= (cases[k].store == WEIR_INT8 ? CLOSE_MANY : CLOSE_STORE));
+        rig_close(&g);
+    }
+    unsetenv("FAKE_GPU_BLOCKS");
+    unsetenv("FAKE_GPU_THREADS");
+}
+
+/* A row alone from its first token on, with blocks as large: every split but one is empty, and some
+ * inputs are made the long way round. */
+static void young_rows_alone_give_the_reference(void **state) {
+    (void)state;
+    static const struct {
+        tensor_type type;
+        weir_type store;
+    } cases[] = {{TENSOR_F16, WEIR_F16},  {TENSOR_Q4_K, WEIR_INT8}, {TENSOR_Q5_K, WEIR_F16},
+                 {TENSOR_Q6_K, WEIR_F32}, {TENSOR_F32, WEIR_FP8},   {TENSOR_Q4_1, WEIR_BF16}};
+    setenv("FAKE_GPU_THREADS", "640", 1);
+    setenv("FAKE_GPU_BLOCKS", "4", 1);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        made_shape s = LLAMA;
+        s.type = cases[i].type, s.n_layers = 1, s.dim = s.ffn_dim = 512;
+        s.n_heads = 4, s.n_kv_heads = 1, s.head_dim = s.rope_dims = 64;
+        rig g = rig_open(&s, cases[i].store, "cuda", "ref");
+        for (int t = 0; t < PINS + 5; t++) feed(&g, 1, t, t + 1);
+        printf("%-8s alone, store %d   %.2g\n", tensor_type_name(s.type), (int)cases[i].store,
+               g.worst);
+        assert_true(g.worst <= (cases[i].store == WEIR_FP8    ? CLOSE_MANY_FP8
+                                : cases[i].store == WEIR_INT8 ? CLOSE_MANY
+                                                              : CLOSE_STORE));
         rig_close(&g);
     }
     unsetenv("FAKE_GPU_BLOCKS");
@@ -501,7 +529,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(tiles_of_every_width_give_the_reference),
         cmocka_unit_test(attention_becomes_the_next_image),
         cmocka_unit_test(blocks_with_many_tiles_give_the_reference),
-        cmocka_unit_test(warps_of_a_slice_each_give_the_reference),
+        cmocka_unit_test(all_warps_of_a_block_give_the_reference),
+        cmocka_unit_test(young_rows_alone_give_the_reference),
         cmocka_unit_test(warps_that_copy_together_give_the_reference),
         cmocka_unit_test(rows_of_two_turns_give_the_reference),
         cmocka_unit_test(blocks_without_work_do_no_harm),

@@ -86,9 +86,8 @@ static void no_two_regions_overlap_and_all_tensors_lie_inside(void **state) {
         .major = 9, .n_blocks = 132, .shared_bytes = 227 << 10, .most_threads = 1024};
     const cuda_address base = 1 << 20;
     cuda_layout l, measured;
-    assert_int_equal(cuda_layout_make(&measured, t->plan, &store, &device, &o, 256, 0, NULL),
-                     WEIR_OK);
-    assert_int_equal(cuda_layout_make(&l, t->plan, &store, &device, &o, 256, base, NULL), WEIR_OK);
+    assert_int_equal(cuda_layout_make(&measured, t->plan, &store, &device, &o, 0, NULL), WEIR_OK);
+    assert_int_equal(cuda_layout_make(&l, t->plan, &store, &device, &o, base, NULL), WEIR_OK);
     assert_int_equal(l.bytes, measured.bytes);
     cuda_address end = base;
     for (int i = 0; i < l.n_regions; i++) {
@@ -122,9 +121,8 @@ static void tagged_results_lie_apart_and_few_stages_meet(void **state) {
     const cuda_device device = {
         .major = 9, .n_blocks = 132, .shared_bytes = 227 << 10, .most_threads = 1024};
     cuda_layout l;
-    assert_int_equal(
-        cuda_layout_make(&l, t->plan, &store, &device, &(backend_options){0}, 256, 0, NULL),
-        WEIR_OK);
+    assert_int_equal(cuda_layout_make(&l, t->plan, &store, &device, &(backend_options){0}, 0, NULL),
+                     WEIR_OK);
     int n_meets = 0, n_tagged = 0;
     const cuda_stage *last = NULL;
     for (int i = 0; i < l.n_stages; i++) {
@@ -150,11 +148,10 @@ static void rows_too_wide_for_a_block_are_refused(void **state) {
     made *t = made_new(&shape, 8, 2);
     const kv_shape store = store_of(WEIR_F16);
     const backend_options o = {0};
-    const cuda_device device = {.n_blocks = 4, .shared_bytes = 48 << 10};
+    const cuda_device device = {.n_blocks = 4, .shared_bytes = 48 << 10, .most_threads = 1024};
     cuda_layout l;
     weir_error err = {0};
-    assert_int_equal(cuda_layout_make(&l, t->plan, &store, &device, &o, 256, 0, &err),
-                     WEIR_ERR_MODEL);
+    assert_int_equal(cuda_layout_make(&l, t->plan, &store, &device, &o, 0, &err), WEIR_ERR_MODEL);
     assert_non_null(strstr(err.message, "shared memory"));
     made_free(t);
 }

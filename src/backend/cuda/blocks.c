@@ -1,6 +1,6 @@
 /* blocks.c - what a block of each kernel has: threads, and what lies where in its shared memory.
  *
- *     walk            rings of weights, inputs and sums of a pass     one row, a few
+ *     walk            a ring of weights, inputs and sums of a pass    one row, a few
  *     wide, few       stages of inputs, rings or stages of weights    products of many
  *     attend_tiles    queries, slots of keys and values               rows of a slot
  *     attend_parts    slots of each warp, queries, sums               rows alone in their slots
@@ -12,7 +12,7 @@
 
 #include <assert.h>
 
-enum { MIN_SLOTS = 2, GOOD_SLOTS = 5, MAX_SLOTS = 16, WIDE_THREADS = 384 };
+enum { MIN_SLOTS = 2, MAX_SLOTS = 16, WIDE_THREADS = 384 };
 
 /* ---- walk */
 
@@ -40,37 +40,63 @@ static int up_to(size_t x, size_t unit) {
     return (int)((x + unit - 1) / unit * unit);
 }
 
-/* Weights on their way when rings of this slot size are full: chunks are whole blocks, and a slice
- * ends with a shorter one.  Stages count by what they read. */
-static double in_flight(const cuda_layout *l, int slots, int slot_bytes) {
+/* Parts of blocks of weights that a warp multiplies in one go. */
+static int parts_at_once(int format) {
+    switch (format) {
+    case CUDA_F16:
+    case CUDA_BF16: return 4;
+    case CUDA_Q8:
+    case CUDA_Q8M:
+    case CUDA_Q4:
+    case CUDA_Q4M: return 2;
+    default: return 1;
+    }
+}
+
+/* Blocks of a matrix that are copied together: the same share for every warp, where a slot has room
+ * for that; and that share. */
+static int chunk_of(const cuda_matrix *m, int slot_bytes, int n_warps) {
+    const int parts = CUDA_PARTS_OF_BLOCK(m->format), most = slot_bytes / m->block_bytes;
+    return most * parts < n_warps ? most : most * parts / n_warps * n_warps / parts;
+}
+
+static int share_of(const cuda_matrix *m, int chunk, int n_warps) {
+    return (chunk * CUDA_PARTS_OF_BLOCK(m->format) + n_warps - 1) / n_warps;
+}
+
+/* What a slot size is worth: weights on their way while the slots but one are full, less where
+ * warps have no share, or one that is not what they multiply in one go.  Stages count by what they
+ * read. */
+static double worth(const cuda_layout *l, int slots, int slot_bytes, int n_warps) {
     const plan *p = l->plan;
     double sum = 0, all = 0;
     for (int i = 0; i < p->n_ops; i++) {
         if (p->ops[i].kind != NN_PROJECT) continue;
         const cuda_matrix *m = &l->weights[p->ops[i].matrix].matrix;
-        const int chunk = slot_bytes / m->block_bytes;
+        const int chunk = chunk_of(m, slot_bytes, n_warps);
         if (chunk == 0) return 0;
-        const int slice = MAX_OF(1, m->n_blocks / CUDA_SLICES);
         const double bytes = (double)m->n_tiles * (double)m->tile_bytes;
-        const int chunks = (slice + chunk - 1) / chunk;
-        sum += bytes * slots * (double)slice / chunks * m->block_bytes;
+        const int chunks = (m->n_blocks + chunk - 1) / chunk;
+        const double each = (double)m->n_blocks / chunks * m->block_bytes;
+        const int share = share_of(m, chunk, n_warps);
+        const double busy = (double)(chunk * CUDA_PARTS_OF_BLOCK(m->format)) / (share * n_warps);
+        sum += bytes * (slots - 1) * each * busy * (share % parts_at_once(m->format) ? 0.9 : 1);
         all += bytes;
     }
-    return sum / all;
+    return all > 0 ? sum / all : 1;
 }
 
-/* The slot size that has most weights on their way; 0: not even the fewest slots fit.  Slots of
- * 1 to 2 KiB had more on their way and read 10 % less of them a second (H100, 7B in bf16). */
-static int choose_slot(const cuda_layout *l, size_t bytes, int n_warps, int least_slots) {
-    enum { LEAST_SLOT = 4096 };
+/* The slot size that is worth most; 0: not even the fewest slots fit. */
+static int choose_slot(const cuda_layout *l, size_t bytes, int n_warps) {
+    enum { LEAST_SLOT = 4096, MOST_SLOT = 48 << 10 };
     double most = 0;
     int best = 0;
-    for (int slot = LEAST_SLOT; slot <= 12288; slot += 64) {
-        const size_t slots = bytes / ((size_t)n_warps * ((size_t)slot + sizeof(uint64_t)));
-        if (slots < (size_t)least_slots) break; /* larger ones are fewer */
-        const double flying = in_flight(l, (int)MIN_OF(slots, MAX_SLOTS), slot);
-        if (flying < most * 1.02 || flying == 0) continue; /* fewer, larger copies when as good */
-        most = flying;
+    for (int slot = LEAST_SLOT; slot <= MOST_SLOT; slot += 64) {
+        const size_t slots = bytes / ((size_t)slot + 2 * sizeof(uint64_t));
+        if (slots < MIN_SLOTS) break; /* larger ones are fewer */
+        const double x = worth(l, (int)MIN_OF(slots, MAX_SLOTS), slot, n_warps);
+        if (x < most * 1.02 || x == 0) continue; /* larger copies when as good */
+        most = x;
         best = slot;
     }
     return best;
@@ -83,47 +109,58 @@ static bool keys_fit(const cuda_layout *l, int type) {
     return bytes % 16 == 0 && 2 * bytes <= l->world.shared.slot_bytes;
 }
 
-/* False when not even the fewest slots fit. */
-static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, int least_slots) {
+/* False when not even the fewest slots fit, or when a ring has less than `least` bytes. */
+static bool arrange(cuda_layout *l, size_t bytes, int pass, int n_warps, size_t least) {
     cuda_shared *s = &l->world.shared;
     const size_t input = input_bytes(l, pass, n_warps);
-    const size_t parts = 2 * (size_t)(n_warps * pass) * CUDA_SLICES * CUDA_TILE * sizeof(float);
+    const size_t group = (size_t)MIN_OF(n_warps, CUDA_GROUP);
+    const size_t parts = 2 * group * (size_t)(n_warps * pass) * CUDA_TILE * sizeof(float);
+    const size_t scales = up_to((CUDA_TOKENS + (1 + CUDA_TOKENS) * CUDA_WORKERS) * 4, 128);
     const size_t tables = 2 * sizeof(cuda_stage) + (CUDA_MARKS + 1) * sizeof(uint64_t) +
-                          (size_t)n_warps * CUDA_PLACE_BYTES + CUDA_TOKENS * sizeof(cuda_row);
-    const size_t fixed = parts + input + 256 + tables + 1024 + 4 * 128;
-    if (fixed >= bytes) return false;
-    s->slot_bytes = choose_slot(l, bytes - fixed, n_warps, least_slots);
+                          CUDA_PLACE_BYTES + CUDA_TOKENS * sizeof(cuda_row);
+    const size_t fixed = parts + input + scales + tables + 1024 + 4 * 128;
+    if (fixed + least >= bytes) return false;
+    s->slot_bytes = choose_slot(l, bytes - fixed, n_warps);
     if (s->slot_bytes == 0) return false;
-    const size_t slot = (size_t)n_warps * ((size_t)s->slot_bytes + sizeof(uint64_t));
+    const size_t slot = (size_t)s->slot_bytes + 2 * sizeof(uint64_t);
     s->slots = (int)MIN_OF((bytes - fixed) / slot, MAX_SLOTS);
     s->pass = pass;
     s->keys_fit = keys_fit(l, l->world.kv_type) && keys_fit(l, l->world.pin_type);
-    s->parts = n_warps * s->slots * s->slot_bytes;
+    s->parts = s->slots * s->slot_bytes;
     s->input = s->parts + (int)parts;
     s->scales = s->input + up_to(input, 128);
-    s->gates = s->scales + 256;
-    s->stages = s->gates + up_to((size_t)n_warps * (size_t)s->slots * sizeof(uint64_t), 128);
+    s->gates = s->scales + (int)scales;
+    s->stages = s->gates + up_to(2 * (size_t)s->slots * sizeof(uint64_t), 128);
     s->marks = s->stages + (int)(2 * sizeof(cuda_stage));
-    s->places = s->marks + (CUDA_MARKS + 1) * (int)sizeof(uint64_t);
-    s->rows = s->places + n_warps * CUDA_PLACE_BYTES;
+    s->place = s->marks + (CUDA_MARKS + 1) * (int)sizeof(uint64_t);
+    s->rows = s->place + CUDA_PLACE_BYTES;
     s->bytes = s->stages + up_to(tables, 128);
-    assert((size_t)s->bytes <= bytes);
+    assert((size_t)s->bytes <= bytes && s->slots >= MIN_SLOTS);
     l->n_warps = n_warps;
     for (int i = 0; i < l->plan->n_matrices; i++) {
         cuda_matrix *m = &l->weights[i].matrix;
-        m->chunk_blocks = MAX_OF(1, s->slot_bytes / m->block_bytes); /* lookup alone: unused */
+        m->chunk_blocks = MAX_OF(1, chunk_of(m, s->slot_bytes, n_warps)); /* lookup: unused */
+        m->share = share_of(m, m->chunk_blocks, n_warps);
     }
     return true;
 }
 
-/* As many tokens in a pass as leave the rings deep enough, with as many warps as there may be. */
-weir_status cuda_arrange_walk(cuda_layout *l, const cuda_device *device, int n_threads,
-                              weir_error *err) {
+/* Whether a block of `walk` has as many warps as machine_wide.cuh gives it on GPUs whose warp
+ * groups share out registers. */
+static bool is_large(const cuda_device *device) {
+    return device->major == 9 && device->most_threads >= 32 * (CUDA_WORKERS + CUDA_FEEDERS);
+}
+
+/* As many tokens in a pass as leave the ring deep enough, with as many warps as there may be; a
+ * power of two, since attend.cuh counts turns so. */
+weir_status cuda_arrange_walk(cuda_layout *l, const cuda_device *device, weir_error *err) {
     const size_t bytes = (size_t)device->shared_bytes;
-    for (int warps = n_threads / 32; warps > 0; warps /= 2) {
+    int n_warps = is_large(device) ? CUDA_WORKERS : CUDA_WORKERS / 2;
+    l->n_feeders = is_large(device) ? CUDA_FEEDERS : 1;
+    while (n_warps > 1 && 32 * (n_warps + l->n_feeders) > device->most_threads) n_warps /= 2;
+    for (; n_warps > 0; n_warps /= 2) {
         for (int pass = CUDA_TOKENS; pass > 0; pass /= 2) {
-            const int least = pass > 1 ? GOOD_SLOTS : MIN_SLOTS;
-            if (arrange(l, bytes, pass, warps, least)) return WEIR_OK;
+            if (arrange(l, bytes, pass, n_warps, pass > 1 ? bytes / 5 * 3 : 0)) return WEIR_OK;
         }
     }
     return weir_fail(

@@ -122,7 +122,7 @@ static weir_status find_targets(build *b, const char *list, weir_error *err) {
 static weir_status compile_one(build *b, int i, weir_error *err) {
     const cuda_device device = device_of(b->capabilities[i], b->targets[i]);
     cuda_layout layout;
-    WEIR_TRY(cuda_layout_make(&layout, b->plan, b->kv, &device, b->options, CUDA_THREADS, 0, err));
+    WEIR_TRY(cuda_layout_make(&layout, b->plan, b->kv, &device, b->options, 0, err));
     const cuda_options o = cuda_options_of(&layout, b->targets[i]);
     cuda_layout_clear(&layout);
 #define X(name, before, behind) b->header.name = o.name;

@@ -202,14 +202,12 @@ static weir_status fill(cuda *c, const plan *p, const kv_shape *kv, const backen
     WEIR_TRY(cuda_driver_open(&c->driver, err));
     cuda_device *d = &c->device;
     WEIR_TRY(cuda_device_open(d, &c->driver, err));
-    c->n_threads = CUDA_THREADS;
-    while (c->n_threads > d->most_threads) c->n_threads /= 2;
+    c->n_threads = MIN_OF(CUDA_THREADS, d->most_threads / 32 * 32);
     c->n_draw_threads = MIN_OF(N_DRAW_THREADS, d->most_threads / 32 * 32);
-    WEIR_TRY(cuda_layout_make(&c->layout, p, kv, d, o, c->n_threads, 0, err));
+    WEIR_TRY(cuda_layout_make(&c->layout, p, kv, d, o, 0, err));
     WEIR_TRY(allocate(c, err));
     cuda_layout_clear(&c->layout);
-    WEIR_TRY(cuda_layout_make(&c->layout, p, kv, d, o, c->n_threads, c->memory, err));
-    c->n_threads = 32 * c->layout.n_warps;
+    WEIR_TRY(cuda_layout_make(&c->layout, p, kv, d, o, c->memory, err));
     WEIR_TRY(load_kernels(c, o, err));
     WEIR_TRY(allocate_host(c, err));
     WEIR_TRY(upload_vectors(c, err));

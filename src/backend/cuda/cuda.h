@@ -25,7 +25,7 @@
 #include "base/thread.h"
 
 enum {
-    CUDA_THREADS = 256 /* of a block of walk and walk_one */,
+    CUDA_THREADS = 256 /* of a block of spread, prepare and what is small, at most */,
     CUDA_STAGINGS = 2,
     CUDA_STAGING_BYTES = 32 << 20,
     CUDA_GRAPHS = 8 * CUDA_TURNS /* of shapes, in each turn */
@@ -47,7 +47,7 @@ typedef struct cuda {
     cuda_handle module, walk, walk_one, spread, prepare, draw, copy_rows, pin_row;
     cuda_handle wide[CUDA_WIDTHS], attend_tiles, attend_parts;
     int clusters[CUDA_WIDTHS][CUDA_CLUSTER + 1]; /* of so many blocks that run at once */
-    int n_threads, n_draw_threads;               /* of a block of walk, of draw */
+    int n_threads, n_draw_threads;               /* of a block of spread and others, of draw */
     bool by_stage, plain;
     unsigned barrier_count; /* arrivals at the grid barrier so far */
     unsigned tagged_steps;

@@ -201,9 +201,9 @@ static void make_stages(cuda_layout *l) {
     }
 }
 
-/* What the rings of `walk` copy, in the order of the stages. */
-static void make_feeds(cuda_layout *l, int n_blocks) {
-    assert(n_blocks > 0 && l->n_stages > 0);
+/* What the ring of `walk` copies, in the order of the stages. */
+static void make_feeds(cuda_layout *l) {
+    assert(l->n_stages > 0);
     for (int i = 0; i < l->n_stages; i++) {
         cuda_stage *s = &l->stages[i];
         const cuda_matrix *m = &s->matrix;
@@ -220,8 +220,6 @@ static void make_feeds(cuda_layout *l, int n_blocks) {
                                              .n_blocks = m->n_blocks,
                                              .block_bytes = m->block_bytes,
                                              .chunk_bytes = m->chunk_blocks * m->block_bytes,
-                                             .whole = m->n_tiles / n_blocks,
-                                             .rest = m->n_tiles % n_blocks,
                                              .norm = s->norm.weight,
                                              .norm_bytes = s->norm.group * (int)sizeof(float)};
     }
@@ -374,7 +372,7 @@ static bool make_arrays(cuda_layout *l) {
 }
 
 static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *device,
-                        const backend_options *o, int n_threads, weir_error *err) {
+                        const backend_options *o, weir_error *err) {
     const plan *p = l->plan;
     if (p->attention.head_dim % 2 || p->attention.head_dim > 64 * CUDA_MAX_PAIRS) {
         return weir_fail(err, WEIR_ERR_MODEL,
@@ -389,13 +387,13 @@ static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *d
     place_matrices(l, o->weights);
     describe_store(l, kv);
     choose_splits(l, kv, device->n_blocks);
-    WEIR_TRY(cuda_arrange_walk(l, device, n_threads, err));
+    WEIR_TRY(cuda_arrange_walk(l, device, err));
     cuda_arrange_many(l, kv, device);
     place_work(l, kv, device);
     l->tagged_bytes = cuda_choose_tagged(l, l->base + l->bytes);
     place(l, "tagged values", l->tagged_bytes);
     make_stages(l);
-    make_feeds(l, device->n_blocks);
+    make_feeds(l);
     l->world.feeds = feeds;
     assert(l->n_uploads < l->most_uploads);
     l->uploads[l->n_uploads++] = (cuda_upload){
@@ -411,12 +409,12 @@ static weir_status make(cuda_layout *l, const kv_shape *kv, const cuda_device *d
 }
 
 weir_status cuda_layout_make(cuda_layout *out, const plan *p, const kv_shape *kv,
-                             const cuda_device *device, const backend_options *o, int n_threads,
-                             cuda_address base, weir_error *err) {
-    assert(n_threads >= 32 && n_threads <= 32 * CUDA_SLICES && base % ALIGN == 0);
+                             const cuda_device *device, const backend_options *o, cuda_address base,
+                             weir_error *err) {
+    assert(base % ALIGN == 0 && device->most_threads >= 64);
     *out = (cuda_layout){.plan = p, .base = base};
     const weir_status status =
-        make_arrays(out) ? make(out, kv, device, o, n_threads, err)
+        make_arrays(out) ? make(out, kv, device, o, err)
                          : weir_fail(err, WEIR_ERR_MEMORY, "no memory for a table of stages");
     if (status != WEIR_OK) cuda_layout_clear(out);
     return status;

@@ -48,7 +48,7 @@ typedef struct cuda_layout {
     size_t tagged_bytes;   /* 0: none is */
     int n_regions, n_uploads, n_stages, n_feeds;
     int most_regions, most_uploads;
-    int n_warps;                   /* of a block of `walk` */
+    int n_warps, n_feeders;        /* of a block of `walk`: that work, and others */
     int acts;                      /* bits of nn_act that some stage has */
     int formats;                   /* bits of cuda_format that some stage has */
     cuda_wide wide[CUDA_WIDTHS];   /* that fit; of 16 << i tokens */
@@ -64,10 +64,10 @@ typedef struct cuda_layout {
     kv_store kv; /* sizes; no data */
 } cuda_layout;
 
-/* n_threads: of a block at most.  Fails when rows are too wide for a block's shared memory. */
+/* Fails when rows are too wide for a block's shared memory. */
 weir_status cuda_layout_make(cuda_layout *out, const plan *p, const kv_shape *kv,
-                             const cuda_device *device, const backend_options *o, int n_threads,
-                             cuda_address base, weir_error *err);
+                             const cuda_device *device, const backend_options *o, cuda_address base,
+                             weir_error *err);
 
 /* The product whose result, [gate | up], is read as act(gate) * up and nowhere else; -1: op has
  * other inputs. */
@@ -78,8 +78,7 @@ int cuda_heads_at_once(const cuda_layout *l);
 
 /* blocks.c.  Fails when rows are too wide for a block's shared memory.  Then those of kernels for
  * many rows, as many as fit. */
-weir_status cuda_arrange_walk(cuda_layout *l, const cuda_device *device, int n_threads,
-                              weir_error *err);
+weir_status cuda_arrange_walk(cuda_layout *l, const cuda_device *device, weir_error *err);
 void cuda_arrange_many(cuda_layout *l, const kv_shape *kv, const cuda_device *device);
 
 /* tags.c.  Gives every result that is tagged its place from `at` on; returns the bytes of all. */

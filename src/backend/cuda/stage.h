@@ -18,7 +18,9 @@ typedef unsigned long long cuda_address; /* of device memory */
 
 enum {
     CUDA_TILE = 16,         /* output rows of a tile                                           */
-    CUDA_SLICES = 8,        /* parts of k whose sums are made apart and added in order         */
+    CUDA_WORKERS = 16,      /* warps of a block of `walk` that work, at most                   */
+    CUDA_FEEDERS = 4,       /* and that do not, one of which copies, at most                   */
+    CUDA_GROUP = 8,         /* tiles whose sums they leave together, at most                   */
     CUDA_TOKENS = 4,        /* tokens of one pass of `walk`: a token takes two columns of a
                                matrix instruction that has eight                               */
     CUDA_WIDTHS = 5,        /* tokens of a tile of wide.cu: 16 << 0 .. 4                         */
@@ -65,6 +67,9 @@ typedef enum cuda_format {
     CUDA_N_FORMATS
 } cuda_format;
 
+/* Parts of a block of weights, the least that a warp of `walk` multiplies. */
+#define CUDA_PARTS_OF_BLOCK(format) ((format) >= CUDA_K4 && (format) <= CUDA_K6 ? 2 : 1)
+
 /* k of a chunk of weights of wide.cuh. */
 #define CUDA_WIDE_SPAN(format) ((format) == CUDA_F16 || (format) == CUDA_BF16 ? 128 : 256)
 
@@ -98,9 +103,9 @@ typedef struct cuda_matrix {
     int n_blocks;     /* of a tile */
     int block_bytes;  /* of a block */
     int block_span;   /* k of a block */
-    int chunk_blocks; /* blocks that fit a slot */
+    int chunk_blocks; /* blocks that are copied together */
+    int share;        /* parts of those, a warp's: warp i has those from i * share on */
     int gated;        /* of [gate; up]: rows of gate, in packed order 8 by 8; 0: rows as they are */
-    int unused;
 } cuda_matrix;
 
 /* The row of a matrix that is packed as its row i.  Where a product is wanted as act(gate) * up
@@ -139,15 +144,14 @@ typedef struct cuda_stage {
                    and who reads it */
 } cuda_stage;
 
-typedef struct cuda_feed { /* what the rings of `walk` copy for a stage */
+typedef struct cuda_feed { /* what the ring of `walk` copies for a stage */
     int stage;             /* that reads it; there are two behind the last, of no stage */
     int is_keys;           /* of attention: keys and values; or weights of a product */
     int layer;             /* of keys */
     int selected;          /* the product's rows are the wanted ones */
     cuda_address tiles, tile_bytes;
     int n_tiles, n_blocks, block_bytes, chunk_bytes;
-    int whole, rest; /* n_tiles by the blocks of a grid: `whole` each, `rest` have one more */
-    int norm_bytes;  /* of the weights of the norm that its input is read with */
+    int norm_bytes; /* of the weights of the norm that its input is read with */
     int unused;
     cuda_address norm;
 } cuda_feed;
@@ -178,19 +182,19 @@ typedef struct cuda_row { /* a batch_row, and what attention needs to know of it
     int unused;
 } cuda_row;
 
-/* Where things lie in a block's shared memory: the warps' rings from 0, then these. */
+/* Where things lie in a block's shared memory: the ring [slots][slot_bytes] from 0, then these. */
 typedef struct cuda_shared {
-    int parts;  /* [2][warps tiles][CUDA_SLICES][pass][CUDA_TILE] float: sums of slices */
+    int parts;  /* [2][tiles of a group][warps][pass][CUDA_TILE] float: sums of shares  */
     int input;  /* inputs of a pass; attention's queries and sums                      */
     int scales; /* [CUDA_TOKENS] float, of outputs; then [1 + CUDA_TOKENS][warps] float
                    for reductions and sums of squares                                  */
-    int gates;  /* [warps][slots] mbarriers                                            */
+    int gates;  /* [2][slots] mbarriers: full, empty                                   */
     int stages; /* [2] cuda_stage: the one that runs and the next                      */
     int marks;  /* [CUDA_MARKS + 1] 64 bit, when times are taken                       */
-    int places; /* [warps] ring_place                                                  */
+    int place;  /* ring_place                                                          */
     int rows;   /* [CUDA_TOKENS] cuda_row, in a step of no more                        */
     int bytes;
-    int slots, slot_bytes; /* of each warp's ring */
+    int slots, slot_bytes; /* of the ring */
     int pass;              /* tokens of a pass, at most CUDA_TOKENS */
     int keys_fit;          /* keys and values can be copied into slots */
 } cuda_shared;
@@ -232,6 +236,7 @@ typedef struct cuda_world { /* the argument of every kernel */
     unsigned tag;        /* their lowest bit in this step */
     int folds;           /* stages that are folded do so: not the readable way */
     int plain;           /* products the readable way */
+    int feeders;         /* warps of a block of `walk` behind those that work; else 0 */
     int fast;            /* it is for `walk_one`: a tagged row alone, a unit of attention a block */
     int pass;            /* tokens of a pass of products */
     cuda_address rows;   /* [n] cuda_row */

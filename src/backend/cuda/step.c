@@ -175,34 +175,46 @@ static unsigned count_barriers(const cuda_layout *l, const cuda_world *w) {
     return n;
 }
 
+/* Warps that work in a block of `walk_one`, as machine_wide.cuh has it. */
+static int walk_one_warps(const cuda *c) {
+    return c->device.major == 9 ? CUDA_WORKERS : CUDA_WORKERS / 2;
+}
+
 /* Whether `walk_one` knows what it says it does: a tagged step whose blocks have a unit of
- * attention each at most, whose keys the rings copy, a warp for each slice, and nobody asks for
- * times. */
+ * attention each at most, whose keys the ring copies, and nobody asks for times. */
 static bool is_for_one(const cuda *c, const cuda_world *w) {
     const int share = w->n_heads / w->n_kv_heads, heads = cuda_heads_at_once(&c->layout);
     const int items = w->n_kv_heads * ((share + heads - 1) / heads), n_blocks = c->device.n_blocks;
     return w->tagged && w->alone && w->folds && !w->plain && !w->times && w->shared.keys_fit &&
-           c->layout.n_warps == CUDA_SLICES && items < n_blocks &&
+           c->layout.n_warps == walk_one_warps(c) && items < n_blocks &&
            items * w->max_splits <= n_blocks;
+}
+
+/* One launch of `walk`, or of `walk_one`; together: its blocks wait for each other. */
+static weir_status launch_walk(cuda *c, cuda_world *w, bool together, weir_error *err) {
+    void *arguments[] = {w};
+    w->feeders = c->layout.n_feeders;
+    const int n_threads = 32 * (c->layout.n_warps + w->feeders);
+    const weir_status status =
+        together ? CUDA_CALL(&c->device, launch_together, err, w->fast ? c->walk_one : c->walk,
+                             (unsigned)c->device.n_blocks, 1, 1, (unsigned)n_threads, 1, 1,
+                             (unsigned)w->shared.bytes, c->device.stream, arguments)
+                 : cuda_launch(c, c->walk, c->device.n_blocks, n_threads, w->shared.bytes,
+                               arguments, err);
+    w->feeders = 0; /* of other kernels */
+    return status;
 }
 
 static weir_status walk(cuda *c, cuda_world *w, int first, int last, weir_error *err) {
     assert(first < last && last <= c->layout.n_stages);
     w->first = first;
     w->last = last;
-    void *arguments[] = {w};
-    if (last - first == 1) {
-        return cuda_launch(c, c->walk, c->device.n_blocks, c->n_threads, w->shared.bytes, arguments,
-                           err);
-    }
+    if (last - first == 1) return launch_walk(c, w, false, err);
     w->barrier_base = c->barrier_count;
     w->tagged = w->n == 1 && w->n_wanted == 1 && c->layout.tagged_bytes > 0;
     w->tag = (c->tagged_steps + 1) & 1; /* values begin as zeros */
     w->fast = is_for_one(c, w);
-    const cuda_handle kernel = w->fast ? c->walk_one : c->walk;
-    WEIR_TRY(CUDA_CALL(&c->device, launch_together, err, kernel, (unsigned)c->device.n_blocks, 1, 1,
-                       (unsigned)c->n_threads, 1, 1, (unsigned)w->shared.bytes, c->device.stream,
-                       arguments));
+    WEIR_TRY(launch_walk(c, w, true, err));
     c->barrier_count += count_barriers(&c->layout, w) * (unsigned)c->device.n_blocks;
     c->tagged_steps += (unsigned)w->tagged;
     return WEIR_OK;

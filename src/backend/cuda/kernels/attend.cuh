@@ -35,7 +35,7 @@ WALK attend_space attend_space_of(const world_of *w) {
     out.q_pos = (float *)(shared_bytes + w->shared.input);
     out.q_pin = out.q_pos + WEIR_HEADS * hd;
     out.warps = out.q_pin + WEIR_HEADS * hd;
-    const int floats = 2 * WEIR_HEADS * hd + N_WARPS * WEIR_HEADS * (hd + 2);
+    const int floats = 2 * WEIR_HEADS * hd + WORKERS(w) * WEIR_HEADS * (hd + 2);
     out.own_scales = out.q_pos + (floats + 3) / 4 * 4; /* own is aligned to 16 bytes */
     out.is_last = (int *)(out.own_scales + 2);
     out.own = (char *)(out.own_scales + 4);
@@ -81,11 +81,13 @@ WALK void settle_couple(const world_of *w, const cuda_tensor *t, int r, int firs
 
 WALK void load_queries(const world_of *w, const cuda_stage *s, const attend_item *item,
                        const attend_space *to) {
+    const int thread = fresh(THREAD);
     const int hd = WEIR_HEAD_DIM(w);
     const u64 phase = (u64)item->r * (u64)w->pairs * sizeof(float);
-    const int makers = N_WARPS > 2 ? N_THREADS - 64 : N_THREADS; /* others make the row's own key */
-    if (THREAD >= makers) return;
-    for (int i = THREAD; i < WEIR_HEADS * hd / 2; i += makers) {
+    const int threads = WORK_THREADS(w);
+    const int makers = threads > 64 ? threads - 64 : threads; /* others make the row's own key */
+    if (thread >= makers) return;
+    for (int i = thread; i < WEIR_HEADS * hd / 2; i += makers) {
         const int head = i / (hd / 2), first = (item->head + head) * hd;
         const couple c = couple_of(w, i % (hd / 2));
         float v[2] = {0, 0}, at_pos[2], at_pin[2];
@@ -107,6 +109,7 @@ WALK void load_queries(const world_of *w, const cuda_stage *s, const attend_item
  */
 WALK void make_own(const world_of *w, const cuda_stage *s, const attend_item *item, int is_v,
                    const attend_space *space) {
+    const int lane = fresh(LANE);
     const cuda_row *row = item->row;
     const cuda_tensor *from = is_v ? &s->v : &s->in2;
     const int hd = WEIR_HEAD_DIM(w), first = item->kv_head * hd;
@@ -118,13 +121,14 @@ WALK void make_own(const world_of *w, const cuda_stage *s, const attend_item *it
     near.scales = space->own_scales + is_v;
     float v[WEIR_LANE_PAIRS][2], most = 0;
     UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-        const couple c = couple_of(w, LANE + 32 * e);
-        if (2 * (LANE + 32 * e) < hd) load_couple(w, from, item->r, first, &c, v[e]);
+        const couple c = couple_of(w, lane + 32 * e);
+        v[e][0] = v[e][1] = 0;
+        if (2 * (lane + 32 * e) < hd) load_couple(w, from, item->r, first, &c, v[e]);
     }
     UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-        const couple c = couple_of(w, LANE + 32 * e);
+        const couple c = couple_of(w, lane + 32 * e);
         float at[2];
-        if (2 * (LANE + 32 * e) >= hd) continue;
+        if (2 * (lane + 32 * e) >= hd) continue;
         load_phase(&c, (row->is_pin ? w->cos_pin : w->cos_pos) + phase,
                    (row->is_pin ? w->sin_pin : w->sin_pos) + phase, at);
         settle_couple(w, from, item->r, first, &c, v[e]);
@@ -135,17 +139,17 @@ WALK void make_own(const world_of *w, const cuda_stage *s, const attend_item *it
     if (store_is_scaled(near.type)) most = warp_max(most);
     const float inverse = most > 0x1p-100f ? top / most : 0;
     UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-        const couple c = couple_of(w, LANE + 32 * e);
-        if (2 * (LANE + 32 * e) >= hd) continue;
+        const couple c = couple_of(w, lane + 32 * e);
+        if (2 * (lane + 32 * e) >= hd) continue;
         store_put(&near, (u64)c.a, v[e][0], inverse);
         store_put(&near, (u64)c.b, v[e][1], inverse);
     }
-    if (LANE == 0 && store_is_scaled(near.type)) near.scales[0] = most / top;
+    if (lane == 0 && store_is_scaled(near.type)) near.scales[0] = most / top;
     if (!w->alone) return;
     const store_rows to = store_of(w, row->slot, s->layer, row->is_pin, is_v, item->kv_head);
     warp_sync();
     copy_row(to.at + (u64)row->at * (u64)bytes, near.at, bytes);
-    if (LANE == 0 && store_is_scaled(to.type)) to.scales[row->at] = near.scales[0];
+    if (lane == 0 && store_is_scaled(to.type)) to.scales[row->at] = near.scales[0];
 }
 
 WALK key_run own_run(const world_of *w, bool is_pin, const attend_space *space) {
@@ -169,38 +173,56 @@ COLD void bring_key(const char *key, const char *value, int bytes, char *to) {
     warp_sync();
 }
 
-/* A warp's share of a split; the last warp has the row's own key too. */
+/* The keys of a split, as they are in layer `layer`. */
+WALK key_run run_of_split(const world_of *w, const attend_item *item, int layer, bool is_pin,
+                          int unit, int split) {
+    if (unit != BLOCK || w->plain || !ring_place_of(w)->units.is_split) {
+        return keys_of_split(w, item, layer, is_pin, split);
+    }
+    key_run run = ring_place_of(w)->runs[is_pin];
+    const u64 on = (u64)layer * w->layer_bytes;
+    run.keys.type = run.values.type = type_of_pin(w, is_pin); /* known where kernels are made */
+    run.keys.at += on;
+    run.values.at += on;
+    run.keys.scales += on / sizeof(float);
+    run.values.scales += on / sizeof(float);
+    return run;
+}
+
+/* This warp's turns of a split; the last warp has the row's own key too. */
 WALK void look_at_split(const world_of *w, const cuda_stage *s, const attend_item *item,
                         const attend_space *space, int unit, int i, ring *r, look *l) {
-    const int hd = WEIR_HEAD_DIM(w), most = keys_of_round(w);
+    const int hd = WEIR_HEAD_DIM(w), each = keys_of_turn(w), warps = WORKERS(w);
     char *brought = space->brought + WARP * 2 * hd * 4;
+    int skip = WARP;                       /* turns of others until it is this warp's */
     for (int part = 0; part < 3; part++) { /* a loop, so that the code is there once */
         const bool is_own = part == 2, is_pin = is_own ? item->row->is_pin : part == 0;
-        const bool is_copied = !is_own && w->shared.keys_fit && !w->plain;
-        if (is_own && (i != item->row->own || WARP != N_WARPS - 1)) break;
+        const bool is_copied = !is_own && (w->fast || (w->shared.keys_fit && !w->plain));
+        if (is_own && (i != item->row->own || WARP != warps - 1)) break;
         key_run run =
-            is_own ? own_run(w, is_pin, space) : share_of(w, item, s->layer, is_pin, unit, i);
+            is_own ? own_run(w, is_pin, space) : run_of_split(w, item, s->layer, is_pin, unit, i);
         const int bytes = hd * store_type_bytes(run.keys.type);
-        const float *q = is_pin ? space->q_pin : space->q_pos;
         if (run.n <= 0) continue;
-        take_queries(w, q, l);
+        take_queries(w, is_pin ? space->q_pin : space->q_pos, l);
+        if (is_own) skip = 0;
         while (run.n > 0) {
             const int n = is_copied ? keys_of_chunk(w, &run) : 1;
             const char *keys = is_own ? space->own : brought;
-            if (is_copied) keys = ring_read(r);
-            if (!is_copied && !is_own) {
-                const u64 at = (u64)run.at * (u64)bytes;
-                bring_key(run.keys.at + at, run.values.at + at, bytes, brought);
-            }
-            const char *values = keys + n * bytes;
-            for (int left = n; left > 0; left -= most) {
-                const int now = left < most ? left : most;
-                look_at_keys(w, item, &run, now, keys, values, l);
-                keys += most * bytes;
-                values += most * bytes;
-                pass_keys(&run, now);
+            if (is_copied) keys = ring_read(w, r);
+            for (int first = skip * each; first < n; first += warps * each) {
+                const int left = n - first;
+                key_run now = run;
+                pass_keys(&now, first);
+                if (!is_copied && !is_own) {
+                    const u64 at = (u64)run.at * (u64)bytes;
+                    bring_key(run.keys.at + at, run.values.at + at, bytes, brought);
+                }
+                look_at_keys(w, item, &now, left < each ? left : each, keys + first * bytes,
+                             keys + (n + first) * bytes, l);
             }
             if (is_copied) ring_done(w, r);
+            pass_keys(&run, n);
+            skip = (skip - (n + each - 1) / each) & (warps - 1);
         }
     }
 }
@@ -220,31 +242,34 @@ WALK void put_partial(const world_of *w, float *to, float x) {
 
 /* A split that has no keys, which a tagged step writes all the same. */
 WALK void put_empty_split(const world_of *w, int heads, float *to) {
+    const int thread = fresh(THREAD);
     const int row = WEIR_HEAD_DIM(w) + 2;
-    for (int i = THREAD; i < heads * row; i += N_THREADS) {
+    for (int i = thread; i < heads * row; i += WORK_THREADS(w)) {
         put_partial(w, to + i, i % row == row - 2 ? NO_SCORE : 0);
     }
 }
 
-/* The warps' sums, added in their order, to a place in memory where other blocks can read them. */
+/* The warps' sums, added in their order, to a place in memory where other blocks can read them: a
+ * warp has 32 features of a head at a time, and its lane l weighs warp l for all. */
 WALK void put_split(const world_of *w, int heads, const float *warps, float *to) {
-    const int hd = WEIR_HEAD_DIM(w), row = hd + 2, step = WEIR_HEADS * row;
-    for (int i = THREAD; i < heads * hd; i += N_THREADS) {
-        const float *from = warps + i / hd * row;
-        float *head = to + i / hd * row;
-        float factor[CUDA_SLICES], most = NO_SCORE, sum = 0, total = 0;
-        UNROLL for (int warp = 0; warp < CUDA_SLICES; warp++) {
-            factor[warp] = warp < N_WARPS ? from[warp * step + hd] : NO_SCORE;
-            most = fmaxf(most, factor[warp]);
+    const int lane = fresh(LANE);
+    const int hd = WEIR_HEAD_DIM(w), row = hd + 2, step = WEIR_HEADS * row, n = (hd + 31) / 32;
+    for (int i = WARP; i < heads * n; i += WORKERS(w)) {
+        const float *from = warps + i / n * row;
+        float *head = to + i / n * row;
+        const int d = i % n * 32 + lane;
+        const bool is_one = lane < WORKERS(w);
+        const float mine = is_one ? from[lane * step + hd] : NO_SCORE;
+        const float most = warp_max(mine), weight = is_one ? exponential(mine - most) : 0;
+        const float total = warp_sum(is_one ? weight * from[lane * step + hd + 1] : 0);
+        float sum = 0;
+        UNROLL for (int warp = 0; warp < CUDA_WORKERS; warp++) {
+            if (warp >= WORKERS(w)) continue;
+            const float factor = shuffle_from(weight, warp);
+            if (d < hd) sum += from[warp * step + d] * factor;
         }
-        UNROLL for (int warp = 0; warp < CUDA_SLICES; warp++) {
-            if (warp >= N_WARPS) continue;
-            factor[warp] = exponential(factor[warp] - most);
-            sum += from[warp * step + i % hd] * factor[warp];
-            total += from[warp * step + hd + 1] * factor[warp];
-        }
-        put_partial(w, head + i % hd, sum);
-        if (i % hd == 0) {
+        if (d < hd) put_partial(w, head + d, sum);
+        if (d == 0) {
             put_partial(w, head + hd, most);
             put_partial(w, head + hd + 1, total);
         }
@@ -258,17 +283,18 @@ WALK void attend_split(const world_of *w, const cuda_stage *s, const attend_item
     look l;
     look_begin(&l);
     look_at_split(w, s, item, space, unit, i, r, &l);
-    block_sync(); /* the split before has been merged */
+    work_sync(w); /* the split before has been merged */
     look_put(w, &l, space->warps + WARP * WEIR_HEADS * row);
-    block_sync();
+    work_sync(w);
     put_split(w, item->heads, space->warps, to);
 }
 
-enum { SPLITS = 16 }; /* that are loaded together */
+enum { SPLITS = 8 }; /* that are loaded together */
 
 /* Feature d of what n splits made of a head, [n][WEIR_HEADS][hd + 2] from that head on, as one: a
  * lane; a warp, whose lane l weighs every l-th split for all.  Waits for tags. */
 WALK float merge_feature(const world_of *w, const float *head, int d, int n) {
+    const int lane = fresh(LANE);
     const int hd = WEIR_HEAD_DIM(w), step = WEIR_HEADS * (hd + 2);
     const u32 tag = w->tagged ? w->tag : 0;
     float most = NO_SCORE, total = 0, sum = 0;
@@ -277,9 +303,9 @@ WALK float merge_feature(const world_of *w, const float *head, int d, int n) {
         for (u32 unlike = 1; unlike & 1;) {
             m = float_of_bits((bits_of_float(NO_SCORE) & ~1u) | tag);
             t = float_of_bits(tag);
-            if (LANE < SPLITS && first + LANE < n) {
-                m = load_relaxed(head + LANE * step + hd);
-                t = load_relaxed(head + LANE * step + hd + 1);
+            if (lane < SPLITS && first + lane < n) {
+                m = load_relaxed(head + lane * step + hd);
+                t = load_relaxed(head + lane * step + hd + 1);
             }
             UNROLL for (int k = 0; k < SPLITS; k++) {
                 v[k] = float_of_bits(tag);
@@ -299,14 +325,14 @@ WALK float merge_feature(const world_of *w, const float *head, int d, int n) {
         UNROLL for (int k = 0; k < SPLITS; k++) sum += shuffle_from(weight, k) * without_tag(v[k]);
         most = now;
     }
-    return sum / total;
+    return quotient(sum, total);
 }
 
 /* Features [first, end) of an item's heads to the result; the whole block. */
 WALK void merge_splits(const world_of *w, const cuda_stage *s, const attend_item *item,
                        const float *partials, int first, int end) {
     const int hd = WEIR_HEAD_DIM(w);
-    for (int at = first + WARP * 32; at < end; at += N_THREADS) { /* whole warps */
+    for (int at = first + WARP * 32; at < end; at += WORK_THREADS(w)) { /* whole warps */
         const int i = at + LANE, last = (at + 32 < end ? at + 32 : end) - 1;
         for (int head = (u32)at / (u32)hd; head * hd <= last; head++) {
             const bool is_mine = i <= last && i >= head * hd && i < (head + 1) * hd;
@@ -330,69 +356,80 @@ WALK void merge_share(const world_of *w, const cuda_stage *s, const attend_item 
 
 /* Says that this block's part of n is there; true for the block that comes last.  flag: room in
  * shared memory.  The whole block. */
-DEVICE bool comes_last(unsigned *ticket, int n, int *flag) {
-    block_sync();
+WALK bool comes_last(const world_of *w, unsigned *ticket, int n, int *flag) {
+    work_sync(w);
     if (THREAD == 0) {
         *flag = take_ticket(ticket) == (unsigned)n - 1;
         if (*flag) *ticket = 0; /* for the next launch */
     }
-    block_sync();
+    work_sync(w);
     return *flag;
 }
 
-/* Stage `stage`, which is s. */
-WALK void attend(const world_of *w, const cuda_stage *s, int stage, ring *r, grid_wait wait) {
-    const attend_space space = attend_space_of(w);
-    const attend_units units = w->plain ? units_of(w) : ring_place_of(w)->units;
-    const bool is_split = w->fast || units.is_split;
-    attend_item item;
-    int number = is_split ? BLOCK / w->max_splits : BLOCK;
-    int split = is_split ? BLOCK % w->max_splits : 0;
-    if (is_split && !w->plain) item = ring_place_of(w)->item;
-    grid_await(w, wait);
-    if (!w->plain) ring_allow(w, r, stage + 1);
-    for (int unit = BLOCK; unit < units.n; unit += N_BLOCKS) {
-        if (unit != BLOCK) {
-            number = is_split ? unit / w->max_splits : unit;
-            split = is_split ? unit % w->max_splits : 0;
+/* Queries of an item, and the row's own key where `makes_own`, near by; the whole block. */
+WALK void make_ready(const world_of *w, const cuda_stage *s, const attend_item *item,
+                     bool makes_own, const attend_space *space) {
+    load_queries(w, s, item, space);
+    if (makes_own) { /* the last warps: they have no queries to make */
+        for (int is_v = WORKERS(w) - 1 - WARP; is_v < 2; is_v += WORKERS(w)) {
+            make_own(w, s, item, is_v, space);
         }
-        if (unit != BLOCK || !is_split || w->plain) item = attend_item_of(w, number);
+    }
+    work_sync(w);
+    take_mark(w, 6);
+}
+
+/* Attention of a step of one row: a block has a unit at most, a split that it was told. */
+WALK void attend_one(const world_of *w, const cuda_stage *s, ring *r, grid_wait wait) {
+    const attend_space space = attend_space_of(w);
+    const ring_place *p = ring_place_of(w);
+    grid_await(w, wait);
+    if (BLOCK >= p->units.n) return;
+    if (p->split >= p->item.row->n_splits) {
+        put_empty_split(w, p->item.heads, split_place(w, s, p->number, p->split));
+        return;
+    }
+    make_ready(w, s, &p->item, p->split == p->item.row->own, &space);
+    attend_split(w, s, &p->item, &space, BLOCK, p->split, r,
+                 split_place(w, s, p->number, p->split));
+    merge_share(w, s, &p->item, p->number, p->split);
+}
+
+/* Of others; stage `stage`. */
+WALK void attend_some(const world_of *w, const cuda_stage *s, int stage, ring *r, grid_wait wait) {
+    const attend_space space = attend_space_of(w);
+    const attend_units units = units_of(w);
+    const bool is_split = units.is_split;
+    grid_await(w, wait);
+    if (!has_keys(w) && WARP == 0) ring_allow(w, stage + 1);
+    for (int unit = BLOCK; unit < units.n; unit += N_BLOCKS) {
+        const int number = is_split ? unit / w->max_splits : unit;
+        const int split = is_split ? unit % w->max_splits : 0, place = is_split ? number : BLOCK;
+        const attend_item item = attend_item_of(w, number);
         const int n = item.row->n_splits;
-        const int place = is_split ? number : BLOCK;
         if (split >= n) {
             if (w->tagged) put_empty_split(w, item.heads, split_place(w, s, place, split));
             continue;
         }
-        if (unit != BLOCK) block_sync(); /* shared memory is free */
-        load_queries(w, s, &item, &space);
-        if (!is_split ||
-            split == item.row->own) { /* the last warps: they have no queries to make */
-            for (int is_v = N_WARPS - 1 - WARP; is_v < 2; is_v += N_WARPS) {
-                make_own(w, s, &item, is_v, &space);
-            }
-        }
-        block_sync();
-        take_mark(w, 6);
+        if (unit != BLOCK) work_sync(w); /* shared memory is free */
+        make_ready(w, s, &item, !is_split || split == item.row->own, &space);
         for (int i = split; i < (is_split ? split + 1 : n); i++) {
             attend_split(w, s, &item, &space, unit, i, r, split_place(w, s, place, i));
             take_mark(w, 7);
         }
-        const float *partials = split_place(w, s, place, 0);
         const bool is_shared = w->tagged && is_split;
         if (!is_shared &&
-            (!is_split || comes_last((unsigned *)w->tickets + number, n, space.is_last))) {
-            block_sync();
-            merge_splits(w, s, &item, partials, 0, item.heads * WEIR_HEAD_DIM(w));
+            (!is_split || comes_last(w, (unsigned *)w->tickets + number, n, space.is_last))) {
+            work_sync(w);
+            merge_splits(w, s, &item, split_place(w, s, place, 0), 0,
+                         item.heads * WEIR_HEAD_DIM(w));
         }
         take_mark(w, 8);
-        if (w->fast) break; /* a unit each */
     }
     if (!w->tagged || !is_split) return;
     for (int unit = BLOCK; unit < units.n; unit += N_BLOCKS) {
-        if (unit != BLOCK || (!w->fast && units.n > N_BLOCKS))
-            item = attend_item_of(w, unit / w->max_splits);
+        const attend_item item = attend_item_of(w, unit / w->max_splits);
         merge_share(w, s, &item, unit / w->max_splits, unit % w->max_splits);
-        if (w->fast) break;
     }
     take_mark(w, 9);
 }

@@ -588,7 +588,7 @@ DEVICE void finish_part(const cuda_world *w, const cuda_stage *s, const line_set
     const int first = block_of_round(rounds, start);
     const int last = block_of_round(rounds, start + p->rounds - 1);
     merge_sums(w, s, set, warps, warps, N_WARPS, table, partial_of(w, rounds, BLOCK, start));
-    if (!comes_last(tickets, last - first + 1, is_last)) return;
+    if (!comes_last(w, tickets, last - first + 1, is_last)) return;
     merge_sums(w, s, set, partial_of(w, rounds, first, start),
                (const float *)w->look.partials + (u64)(2 * first) * (u64)table, last - first + 1,
                2 * table, 0);

@@ -17,7 +17,7 @@ typedef struct grid_wait {
 
 enum { LATE_BLOCKS = 40 }; /* that are not waited for at a loose barrier */
 
-/* The threads of the block have met.  The count-th barrier since barrier_base. */
+/* The threads that work have met.  The count-th barrier since barrier_base. */
 WALK void grid_arrive(const world_of *w, unsigned count, grid_wait *wait) {
     wait->target = w->barrier_base + count * (unsigned)N_BLOCKS;
     if (THREAD != 0) return;
@@ -36,7 +36,7 @@ WALK void grid_await(const world_of *w, grid_wait wait) {
         } else if (THREAD == 0) {
             while ((int)(load_acquire(arrived) - wait.target) < 0) spin();
         }
-        block_sync();
+        work_sync(w);
     }
     take_mark(w, 1);
 }

@@ -24,6 +24,14 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
+/* Warps of a block that work, and their threads: in `walk` one behind them copies (ring.cuh). */
+#define WORKERS(w)      (N_WARPS - (w)->feeders)
+#define WORK_THREADS(w) (32 * WORKERS(w))
+
+WALK void work_sync(const world_of *w) {
+    some_sync(WORK_THREADS(w));
+}
+
 /* Rows of a tensor in this step. */
 WALK int rows_of(const world_of *w, const cuda_tensor *t) {
     return t->selected ? w->n_wanted : w->n;
@@ -101,14 +109,14 @@ DEVICE float warp_max(float x) {
     return x;
 }
 
-/* scratch [warps]; all threads of the block. */
-DEVICE float block_reduce(float x, float *scratch, bool is_max) {
+/* scratch [warps]; all threads of the first `warps` of the block. */
+DEVICE float block_reduce(float x, float *scratch, bool is_max, int warps) {
     x = is_max ? warp_max(x) : warp_sum(x);
-    block_sync(); /* scratch is free */
+    some_sync(32 * warps); /* scratch is free */
     if (LANE == 0) scratch[WARP] = x;
-    block_sync();
+    some_sync(32 * warps);
     float all = scratch[0];
-    for (int i = 1; i < N_WARPS; i++) all = is_max ? fmaxf(all, scratch[i]) : all + scratch[i];
+    for (int i = 1; i < warps; i++) all = is_max ? fmaxf(all, scratch[i]) : all + scratch[i];
     return all;
 }
 
@@ -159,20 +167,27 @@ typedef struct float4_of {
 enum { QUADS = 6 }; /* of four neighbouring values each, that a thread loads together */
 
 /* A quad that is not aligned or does not lie in the row as a whole. */
-COLD float4_of load_odd_quad(const float *x, int left) {
+DEVICE float4_of load_odd_quad(const float *x, int left) {
     float4_of v;
     for (int i = 0; i < 4; i++) v.x[i] = i < left ? load_float(x + i) : 0;
     return v;
 }
 
-/* Values 4q .. 4q + 3 of a row of n; zeros behind its end. */
-DEVICE void load_quad(float v[4], const float *x, int q, int n) {
+COLD float4_of load_odd_quad_apart(const float *x, int left) {
+    return load_odd_quad(x, left);
+}
+
+/* Values 4q .. 4q + 3 of a row of n; zeros behind its end.  is_apart: what seldom runs is called.
+ */
+DEVICE void load_quad(float v[4], const float *x, int q, int n, bool is_apart) {
     if (4 * q >= n) {
         UNROLL for (int i = 0; i < 4; i++) v[i] = 0;
     } else if (4 * q + 4 <= n && ((u64)x & 15) == 0) {
         load_floats_4(v, x + 4 * q);
     } else {
-        const float4_of odd = load_odd_quad(x + 4 * q, n - 4 * q);
+        const int left = n - 4 * q;
+        const float4_of odd =
+            is_apart ? load_odd_quad_apart(x + 4 * q, left) : load_odd_quad(x + 4 * q, left);
         UNROLL for (int i = 0; i < 4; i++) v[i] = odd.x[i];
     }
 }
@@ -181,8 +196,11 @@ DEVICE u32 *quad_of(const input_place *to, int q) {
     return to->words + ((u32)q >> 2) * (u32)to->stride * 16 + ((u32)q & 3) * 4;
 }
 
+/* Known where kernels are made for formats of levels alone. */
 DEVICE bool is_of_levels(int format) {
-    return format > CUDA_BF16;
+    const bool is_known = !HAS_FORMAT(CUDA_F32) && !HAS_FORMAT(CUDA_F16) &&
+                          !HAS_FORMAT(CUDA_BF16) && !HAS_FORMAT(CUDA_FP8);
+    return is_known || format > CUDA_BF16;
 }
 
 DEVICE bool is_of_nibbles(int format) {
@@ -201,17 +219,17 @@ DEVICE void store_halves(int format, const input_place *to, int q, const float v
  */
 DEVICE void bytes_of_values(int format, const float v[4], float to_levels, u32 *hi, u32 *lo,
                             int *sum) {
-    const int second = is_of_nibbles(format) ? 2 : 1; /* bytes 0 2 1 3 */
+    const bool crosses = is_of_nibbles(format); /* bytes 0 2 1 3 */
     u32 bits[4], up[4];
     UNROLL for (int i = 0; i < 4; i++) {
         bits[i] = bits_of_float(v[i] * to_levels + 12582912.0f);
         up[i] = bits[i] + 128;
     }
     *sum += (int)(bits[0] + bits[1] + bits[2] + bits[3] - 4 * 0x4b400000u);
-    *lo = pick_bytes(pick_bytes(bits[0], bits[second], 0x40),
-                     pick_bytes(bits[3 - second], bits[3], 0x40), 0x5410);
-    *hi = pick_bytes(pick_bytes(up[0], up[second], 0x51), pick_bytes(up[3 - second], up[3], 0x51),
-                     0x5410);
+    *lo = pick_bytes(pick_bytes(bits[0], crosses ? bits[2] : bits[1], 0x40),
+                     pick_bytes(crosses ? bits[1] : bits[2], bits[3], 0x40), 0x5410);
+    *hi = pick_bytes(pick_bytes(up[0], crosses ? up[2] : up[1], 0x51),
+                     pick_bytes(crosses ? up[1] : up[2], up[3], 0x51), 0x5410);
 }
 
 DEVICE float levels_of_most(float most) {
@@ -258,25 +276,27 @@ DEVICE void store_bytes(int format, const input_place *to, int q, int n, bool is
  * want; of an RMS norm all but its factor, of a layer norm what it is to norm.  Returns this
  * thread's sum of squares (RMS norm), sum (layer norm), or largest size. */
 DEVICE float gather(const cuda_stage *s, int format, bool is_last, int r, const input_place *to,
-                    int quads, bool is_folded) {
+                    int quads, bool is_folded, int threads) {
     const float *x = row_of(&s->in, r);
     const bool is_gate = s->prologue == CUDA_GATE && !is_folded, is_norm = s->prologue == CUDA_NORM;
     const bool is_rms = is_norm && !s->norm.is_layer;
     const float *factor = is_gate ? row_of(&s->in2, r) : (const float *)s->norm.weight;
     const int cols = s->matrix.cols;
     float found = 0;
-    for (int turn = WARP * 32; turn < quads; turn += QUADS * N_THREADS) { /* whole warps */
+    for (int turn = WARP * 32; turn < quads; turn += QUADS * threads) { /* whole warps */
         const int first = turn + LANE;
         float v[QUADS][4], f[QUADS][4];
-        UNROLL for (int i = 0; i < QUADS; i++) load_quad(v[i], x, first + i * N_THREADS, cols);
+        UNROLL for (int i = 0; i < QUADS; i++) load_quad(v[i], x, first + i * threads, cols, false);
         if (is_gate || is_rms) {
             UNROLL for (int i = 0; i < QUADS; i++) {
-                load_quad(f[i], factor, first + i * N_THREADS, cols);
+                load_quad(f[i], factor, first + i * threads, cols, false);
             }
+        } else { /* what is not set on every way is kept in registers all the time */
+            UNROLL for (int i = 0; i < 4 * QUADS; i++) f[i / 4][i % 4] = 1;
         }
         UNROLL for (int i = 0; i < QUADS; i++) {
-            const int q = first + i * N_THREADS;
-            if (turn + i * N_THREADS >= quads) continue; /* the whole warp */
+            const int q = first + i * threads;
+            if (turn + i * threads >= quads) continue; /* the whole warp */
             u32 bits[4];
             UNROLL for (int j = 0; j < 4; j++) {
                 float y = v[i][j];
@@ -300,27 +320,29 @@ DEVICE float gather(const cuda_stage *s, int format, bool is_last, int r, const 
 }
 
 /* Norms gathered values where they lie; the whole block. */
-COLD void layer_norm(const cuda_stage *s, const input_place *to, float found, float *scratch) {
+DEVICE void layer_norm(const cuda_stage *s, const input_place *to, float found, float *scratch,
+                       int warps) {
     const int cols = s->matrix.cols;
     row_norm norm;
     float squares = 0;
-    norm.mean = block_reduce(found, scratch, false) / (float)cols;
-    for (int k = THREAD; k < cols; k += N_THREADS) {
+    norm.mean = block_reduce(found, scratch, false, warps) / (float)cols;
+    for (int k = THREAD; k < cols; k += 32 * warps) {
         const float d = float_of_bits(quad_of(to, k / 4)[k % 4]) - norm.mean;
         squares += d * d;
     }
-    norm.scale = 1 / sqrtf(block_reduce(squares, scratch, false) / (float)cols + s->norm.eps);
-    for (int k = THREAD; k < cols; k += N_THREADS) {
+    norm.scale =
+        1 / sqrtf(block_reduce(squares, scratch, false, warps) / (float)cols + s->norm.eps);
+    for (int k = THREAD; k < cols; k += 32 * warps) {
         u32 *at = quad_of(to, k / 4) + k % 4;
         *at = bits_of_float(normed(&s->norm, norm, float_of_bits(*at), k));
     }
-    block_sync();
+    some_sync(32 * warps);
 }
 
 /* Gathered values times factor become what weights of the format want, where they lie. */
-DEVICE void turn_values(int format, const input_place *to, int quads, float factor) {
+DEVICE void turn_values(int format, const input_place *to, int quads, float factor, int warps) {
     const int rounded = (quads + 31) / 32 * 32; /* whole warps; a warp holds 8 times 16 k */
-    for (int q = THREAD; q < rounded; q += N_THREADS) {
+    for (int q = THREAD; q < rounded; q += 32 * warps) {
         const bool is_in = q < quads;
         u32 bits[4] = {0, 0, 0, 0};
         float v[1][4];
@@ -341,40 +363,39 @@ DEVICE void turn_values(int format, const input_place *to, int quads, float fact
 }
 
 /* Values of row r of the input of stage s to their places as floats, all but the factor that is
- * returned; all threads of a block.  Sync before they are read. */
+ * returned; all threads that work.  Sync before they are read. */
 DEVICE float gather_normed(const cuda_stage *s, int format, int r, const input_place *to, int quads,
-                           float *scratch, bool is_folded) {
-    const float found = gather(s, format, false, r, to, quads, is_folded);
+                           float *scratch, bool is_folded, int warps) {
+    const float found = gather(s, format, false, r, to, quads, is_folded, 32 * warps);
     float factor = 1, scale = 1;
     if (s->prologue != CUDA_NORM) {
-        if (format == CUDA_F16) scale = scale_of(block_reduce(found, scratch, true));
+        if (format == CUDA_F16) scale = scale_of(block_reduce(found, scratch, true, warps));
     } else {
         if (format == CUDA_F16) scale = scale_of(s->norm.most);
         if (s->norm.is_layer) {
-            layer_norm(s, to, found, scratch);
+            layer_norm(s, to, found, scratch, warps);
         } else {
-            const float squares = block_reduce(found, scratch, false);
+            const float squares = block_reduce(found, scratch, false, warps);
             factor = 1 / sqrtf(squares / (float)s->matrix.cols + s->norm.eps);
         }
     }
     if (THREAD == 0) *to->scale = 1 / scale; /* a power of two */
-    block_sync();
+    some_sync(32 * warps);
     return factor * scale;
 }
 
-/* Row r of the input of stage s the long way round.  (A place by address would lie in memory.) */
-COLD void make_odd_input(const cuda_stage *s, int format, int r, input_place place, float *scratch,
-                         bool is_folded) {
-    const input_place *to = &place;
+/* Row r of the input of stage s the long way round. */
+DEVICE void make_odd_input(const cuda_stage *s, int format, int r, const input_place *to,
+                           float *scratch, bool is_folded, int warps) {
     const int quads = s->matrix.n_blocks * s->matrix.block_span / 4;
     const bool is_layer = s->prologue == CUDA_NORM && s->norm.is_layer;
     if (format == CUDA_F32 || format == CUDA_F16 || is_layer) {
-        const float factor = gather_normed(s, format, r, to, quads, scratch, is_folded);
-        turn_values(format, to, quads, factor);
+        const float factor = gather_normed(s, format, r, to, quads, scratch, is_folded, warps);
+        turn_values(format, to, quads, factor, warps);
         if (LANE == 0) to->squares[WARP] = -1; /* the scale is known */
         return;
     }
-    const float squares = warp_sum(gather(s, format, true, r, to, quads, is_folded));
+    const float squares = warp_sum(gather(s, format, true, r, to, quads, is_folded, 32 * warps));
     if (LANE == 0) to->squares[WARP] = squares;
 }
 
@@ -387,78 +408,98 @@ DEVICE bool is_read_by_fours(const cuda_stage *s, int format, bool is_folded) {
            (is_plain || (s->prologue == CUDA_NORM && !s->norm.is_layer));
 }
 
-/* Whether a row alone is half of what a turn takes, for which there is code of its own. */
+/* How a row is dealt: `most` quads a thread in a turn, `each` of them side by side. */
+typedef struct deal {
+    int most, each;
+} deal;
+
+/* Rows that are short have code of their own, in which no thread has much. */
 WALK bool is_short_row(const world_of *w, const cuda_stage *s) {
-    return w->fast && s->matrix.cols <= 4 * FEW_QUADS / 2 * N_THREADS;
+    return s->matrix.cols <= 4 * FEW_QUADS / 2 * WORK_THREADS(w);
 }
 
-/* The i-th quad of this thread in a turn: of levels a thread has two side by side. */
-DEVICE int quad_of_turn(int format, int turn, int i) {
-    if (is_of_levels(format))
-        return 2 * (turn * N_THREADS * FEW_QUADS / 2 + i / 2 * N_THREADS + THREAD) + i % 2;
-    return turn * N_THREADS * FEW_QUADS + i * N_THREADS + THREAD;
+/* Of others two quads make 8 bytes of levels. */
+DEVICE deal deal_of(int format, bool is_short) {
+    const deal out = {is_short ? FEW_QUADS / 2 : FEW_QUADS,
+                      is_of_levels(format) && !is_short ? 2 : 1};
+    return out;
 }
 
-/* This thread's weights of a norm, ones where there is none.  They do not depend on the stage
- * before, so they can be loaded while that one ends. */
-DEVICE void load_norm(const cuda_stage *s, int format, int turn, int most, float f[FEW_QUADS][4]) {
+/* The i-th quad of this thread in a turn. */
+WALK int quad_of_turn(const world_of *w, deal d, int turn, int i) {
+    const int groups = turn * (d.most / d.each) + i / d.each;
+    return d.each * (groups * WORK_THREADS(w) + THREAD) + i % d.each;
+}
+
+/* Weights of a norm for quads [q, q + n), ones where there is none. */
+DEVICE void load_norm(const cuda_stage *s, int q, int n, float f[][4]) {
     const float *weight = s->prologue == CUDA_NORM ? (const float *)s->norm.weight : (float *)0;
-    UNROLL for (int i = 0; i < most; i++) {
-        const int q = quad_of_turn(format, turn, i);
+    UNROLL for (int i = 0; i < n; i++) {
         UNROLL for (int j = 0; j < 4; j++) f[i][j] = 1;
-        if (weight && 4 * q < s->matrix.cols) load_floats_4(f[i], weight + 4 * q);
+        if (weight && 4 * (q + i) < s->matrix.cols) load_floats_4(f[i], weight + 4 * (q + i));
     }
 }
 
+/* This thread's of a short row, which do not depend on the stage before, so they can be loaded
+ * while that one ends.  Zeros of others: what is never set would be kept in registers all the time.
+ */
+WALK void load_early_norm(const world_of *w, const cuda_stage *s, int format,
+                          float f[FEW_QUADS / 2][4]) {
+    const deal d = deal_of(format, true);
+    UNROLL for (int i = 0; i < 4 * d.most; i++) f[i / 4][i % 4] = 0;
+    if (!is_short_row(w, s)) return;
+    UNROLL for (int i = 0; i < d.most; i++) load_norm(s, quad_of_turn(w, d, 0, i), 1, f + i);
+}
+
 /* Until what was loaded of a tagged row is there. */
-WALK void await_quads(const world_of *w, int format, const float *x, int turn, int most, int cols,
+WALK void await_quads(const world_of *w, deal d, const float *x, int turn, int cols,
                       float v[FEW_QUADS][4]) {
     for (;;) {
         u32 unlike = 0;
-        UNROLL for (int i = 0; i < 4 * most; i++) {
+        UNROLL for (int i = 0; i < 4 * d.most; i++) {
             unlike = also_unlike(unlike, bits_of_float(v[i / 4][i % 4]), w->tag);
         }
         if ((unlike & 1) == 0) return;
         spin();
-        UNROLL for (int i = 0; i < most; i++) {
-            const int q = quad_of_turn(format, turn, i);
+        UNROLL for (int i = 0; i < d.most; i++) {
+            const int q = quad_of_turn(w, d, turn, i);
             if (4 * q < cols) load_relaxed_4(v[i], x + 4 * q);
         }
     }
 }
 
 /* A row by fours: code that runs once a stage is short, since the machine fetches all of it every
- * time.  norm: load_norm of the first turn. */
-WALK float gather_even(const world_of *w, const cuda_stage *s, int format, int r, int most,
-                       const input_place *to, float norm[FEW_QUADS][4]) {
+ * time.  early: load_early_norm of a short row. */
+WALK float gather_even(const world_of *w, const cuda_stage *s, int format, bool is_short, int r,
+                       const input_place *to, float early[FEW_QUADS / 2][4]) {
+    const deal d = deal_of(format, is_short);
     const int quads = s->matrix.n_blocks * s->matrix.block_span / 4, cols = s->matrix.cols;
-    const int each = is_of_levels(format) ? 2 : 1; /* quads that a lane has side by side */
     const bool is_tagged = w->tagged && s->in.tagged;
     const u32 tag = is_tagged ? w->tag : 0;
     const float *x = value_at(w, &s->in, r, 0);
     float squares = 0;
-    for (int turn = 0; turn * most * N_THREADS < quads; turn++) {
+    for (int turn = 0; turn * d.most * WORK_THREADS(w) < quads; turn++) {
         float v[FEW_QUADS][4];
-        UNROLL for (int i = 0; i < most; i++) {
-            const int q = quad_of_turn(format, turn, i);
+        UNROLL for (int i = 0; i < d.most; i++) {
+            const int q = quad_of_turn(w, d, turn, i);
             UNROLL for (int j = 0; j < 4; j++) v[i][j] = float_of_bits(tag);
             if (4 * q < cols) load_relaxed_4(v[i], x + 4 * q);
         }
-        if (is_tagged) await_quads(w, format, x, turn, most, cols, v);
-        if (turn > 0) load_norm(s, format, turn, most, norm);
-        UNROLL for (int i = 0; i < most; i += each) {
-            const int q = quad_of_turn(format, turn, i);
-            if (q - LANE * each >= quads) continue; /* the whole warp */
-            float part[4] = {0, 0, 0, 0};
-            UNROLL for (int k = 0; k < 4 * each; k++) {
+        if (is_tagged) await_quads(w, d, x, turn, cols, v);
+        UNROLL for (int i = 0; i < d.most; i += d.each) {
+            const int q = quad_of_turn(w, d, turn, i);
+            if (q - LANE * d.each >= quads) continue; /* the whole warp */
+            float part[4] = {0, 0, 0, 0}, norm[2][4];
+            if (!is_short) load_norm(s, q, d.each, norm);
+            UNROLL for (int k = 0; k < 4 * d.each; k++) {
                 float *y = &v[i + k / 4][k % 4];
                 *y = float_of_bits(bits_of_float(*y) & ~tag);
                 part[k % 4] += *y * *y;
-                *y *= norm[i + k / 4][k % 4];
+                *y *= is_short ? early[i][k % 4] : norm[k / 4][k % 4];
             }
             squares += (part[0] + part[1]) + (part[2] + part[3]);
             if (is_of_levels(format)) {
-                store_bytes(format, to, q, each, q < quads, v + i);
+                store_bytes(format, to, q, d.each, q < quads, v + i);
             } else if (q < quads) {
                 store_halves(format, to, q, v[i]);
             }
@@ -467,28 +508,29 @@ WALK float gather_even(const world_of *w, const cuda_stage *s, int format, int r
     return squares;
 }
 
-/* Row r of the input of stage s, for weights of a format; all threads of a block.  Sync before what
+/* Row r of the input of stage s, for weights of a format; all threads that work.  Sync before what
  * is made is read, then have a warp call settle_scale. */
-WALK void make_input(const world_of *w, const cuda_stage *s, int of, int r, const input_place *to,
-                     float *scratch, bool is_folded, float early[FEW_QUADS][4]) {
-    if (is_read_by_fours(s, of, is_folded)) {
-        float squares;
-        if (is_short_row(w, s)) {
-            squares = gather_even(w, s, of, r, FEW_QUADS / 2, to, early);
-        } else {
-            squares = gather_even(w, s, of, r, FEW_QUADS, to, early);
-        }
-        squares = warp_sum(squares);
-        if (LANE == 0) to->squares[WARP] = squares;
-    } else {
-        make_odd_input(s, of == CUDA_FP8 ? CUDA_F16 : of, r, *to, scratch, is_folded);
+WALK void make_input(const world_of *w, const cuda_stage *s, int of, bool by_fours, int r,
+                     const input_place *to, float *scratch, float early[FEW_QUADS / 2][4]) {
+    if (!by_fours) {
+        make_odd_input(s, of == CUDA_FP8 ? CUDA_F16 : of, r, to, scratch, s->folded && w->folds,
+                       WORKERS(w));
+        return;
     }
+    float squares;
+    if (is_short_row(w, s)) {
+        squares = gather_even(w, s, of, true, r, to, early);
+    } else {
+        squares = gather_even(w, s, of, false, r, to, early);
+    }
+    squares = warp_sum(squares);
+    if (LANE == 0) to->squares[WARP] = squares;
 }
 
 /* The scale of a row that was made in one go; a warp. */
-DEVICE void settle_scale(const cuda_stage *s, const input_place *to) {
+WALK void settle_scale(const world_of *w, const cuda_stage *s, const input_place *to) {
     if (to->squares[0] < 0) return;
-    const float sum = warp_sum(LANE < N_WARPS ? to->squares[LANE] : 0);
+    const float sum = warp_sum(LANE < WORKERS(w) ? to->squares[LANE] : 0);
     const float square = quotient(sum, (float)s->matrix.cols) + s->norm.eps;
     if (LANE == 0) *to->scale = s->prologue == CUDA_NORM ? inverse_root(square) : 1;
 }

@@ -1,9 +1,10 @@
-/* keys.cuh - which keys a step looks at, and which of them a warp does.
+/* keys.cuh - which keys a step looks at.
  *
  *     unit    a row, a K/V head, up to WEIR_HEADS of its query heads; all splits of the row's keys,
  *             or one of them where there are fewer rows and heads than blocks
- *     split   pins [i * split, ..), then `split` recent keys from the i * split-th oldest on
- *     warp    a share of each of the two, side by side; the row's own key, which is new, is apart
+ *     split   pins [i * split, ..), then `split` recent keys from the i * split-th oldest on; the
+ *             row's own key, which is new, is apart
+ *     chunk   keys of a split side by side that fit a slot; warps look at a few of them by turns
  *
  * attend.cuh looks at them in this order, and ring.cuh copies them in the same.
  *
@@ -84,15 +85,11 @@ WALK attend_units units_of(const world_of *w) {
     return out;
 }
 
-/* What this warp looks at of a split, its row's own key left out. */
-WALK key_run keys_of_warp(const world_of *w, const attend_item *item, int layer, bool is_pin,
-                          int split) {
+/* The keys of a split, its row's own left out. */
+WALK key_run keys_of_split(const world_of *w, const attend_item *item, int layer, bool is_pin,
+                           int split) {
     key_run run = keys_of_row(w, item->row, layer, item->kv_head, is_pin, split, w->split);
     if (split == item->row->own && is_pin == (item->row->is_pin != 0)) run.n--;
-    const int first = run.n * WARP / N_WARPS;
-    run.n = run.n * (WARP + 1) / N_WARPS - first;
-    run.at = row_of_key(&run, first);
-    run.distance -= (float)first;
     return run;
 }
 
@@ -104,7 +101,7 @@ DEVICE int keys_side_by_side(const key_run *run) {
 /* Keys that are copied together, at most: they and their values fill a slot. */
 WALK int keys_of_slot(const world_of *w, int type) {
     const int n = w->shared.slot_bytes / (2 * WEIR_HEAD_DIM(w) * store_type_bytes(type));
-    return n < CUDA_KEYS ? n : n / CUDA_KEYS * CUDA_KEYS;
+    return n < 2 * CUDA_KEYS ? n : n / (2 * CUDA_KEYS) * (2 * CUDA_KEYS);
 }
 
 /* Those of a run that are. */

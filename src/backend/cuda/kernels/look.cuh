@@ -1,7 +1,7 @@
 /* look.cuh - a warp looks at keys that lie in shared memory: scores, a running softmax, sums of
  * values.
  *
- *   put_query, take_queries    a feature; all of a head
+ *   put_query, take_queries    a feature; all of an item's heads
  *   look_at_keys    up to KEYS keys [n][hd] and values [n][hd] of the store's type, or twice KEYS
  *   look_put        [WEIR_HEADS][hd + 2]: sums, the largest score, the sum of weights
  *
@@ -31,7 +31,7 @@ enum { KEYS = CUDA_KEYS }; /* that a warp looks at together */
 
 typedef struct look {
     float q[WEIR_HEADS][WEIR_LANE_PAIRS][2];   /* by pairs: of the pins or of the ring */
-    u32 a[4 * WEIR_LANE_PAIRS][2];             /* by tiles: the same, of row l / 4 */
+    const float *queries;                      /* by tiles: the same, where they lie */
     float sum[WEIR_HEADS][WEIR_LANE_PAIRS][2]; /* by pairs: of weighted values */
     float tile[4 * WEIR_LANE_PAIRS][4];        /* by tiles: the same, as add_tiles has it */
     float most, total;                         /* total: of this lane's keys */
@@ -83,16 +83,8 @@ WALK void put_query(const world_of *w, float *q, int head, int d, float x) {
 
 WALK void take_queries(const world_of *w, const float *q, look *l) {
     const int hd = WEIR_HEAD_DIM(w);
-    if (LOOKS_BY_TILES(w)) {
-        const u16 *from = (const u16 *)q + LANE / 4 * hd + LANE % 4 * 8;
-        UNROLL for (int i = 0; i < 2 * WEIR_LANE_PAIRS; i++) {
-            u32 words[4] = {0, 0, 0, 0};
-            if (32 * i < hd && LANE / 8 < WEIR_HEADS) load_16(words, from + 32 * i);
-            UNROLL for (int k = 0; k < 4; k++) l->a[2 * i + k / 2][k % 2] = words[k];
-        }
-        return;
-    }
-    UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
+    l->queries = q;
+    UNROLL for (int h = 0; h < WEIR_HEADS && !LOOKS_BY_TILES(w); h++) {
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
             const int d = 2 * (LANE + 32 * e);
             l->q[h][e][0] = d < hd ? q[h * hd + d] : 0;
@@ -117,13 +109,13 @@ WALK void load_near(const world_of *w, int type, const char *at, int u, int i, f
     read_pair(type, raw, out);
 }
 
-/* Values of key u, weighted. */
-WALK void add_values(const world_of *w, int type, const char *values, int u,
+/* Values of key u, weighted; `lane` is this one. */
+WALK void add_values(const world_of *w, int type, const char *values, int u, int lane,
                      const float f[WEIR_HEADS], look *l) {
     UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
         float v[2];
-        if (2 * (LANE + 32 * e) >= WEIR_HEAD_DIM(w)) continue;
-        load_near(w, type, values, u, LANE + 32 * e, v);
+        if (2 * (lane + 32 * e) >= WEIR_HEAD_DIM(w)) continue;
+        load_near(w, type, values, u, lane + 32 * e, v);
         UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
             l->sum[h][e][0] += f[h] * v[0];
             l->sum[h][e][1] += f[h] * v[1];
@@ -152,15 +144,17 @@ DEVICE void multiply_tile(bool is_bf16, float c[4], const u32 q[2], const u32 k[
 
 /* Scores of keys 2 * (lane % 4) and the next.  What lies behind the last key is read, not used. */
 WALK void score_tile(const world_of *w, const char *keys, const look *l, float score[2]) {
-    const int hd = WEIR_HEAD_DIM(w);
+    const int lane = fresh(LANE), hd = WEIR_HEAD_DIM(w);
     const bool is_bf16 = WEIR_KV_TYPE(w) == CUDA_KV_BF16;
+    const u16 *queries = (const u16 *)l->queries + lane / 4 * hd + lane % 4 * 8;
     float c[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     UNROLL for (int j = 0; j < 2 * WEIR_LANE_PAIRS; j++) {
-        u32 k[4];
+        u32 k[4], q[4] = {0, 0, 0, 0};
         if (32 * j >= hd) continue;
-        load_16(k, keys + LANE / 4 * 2 * hd + j * 64 + LANE % 4 * 16);
-        multiply_tile(is_bf16, c[0], l->a[2 * j], k);
-        multiply_tile(is_bf16, c[1], l->a[2 * j + 1], k + 2);
+        if (lane / 8 < WEIR_HEADS) load_16(q, queries + 32 * j);
+        load_16(k, keys + lane / 4 * 2 * hd + j * 64 + lane % 4 * 16);
+        multiply_tile(is_bf16, c[0], q, k);
+        multiply_tile(is_bf16, c[1], q + 2, k + 2);
     }
     UNROLL for (int i = 0; i < 2; i++) {
         const float part = c[0][i] + c[1][i];
@@ -172,14 +166,15 @@ WALK void score_tile(const world_of *w, const char *keys, const look *l, float s
  * weights, hi and lo of a head.  Lane l has features 8 * (l / 4) .. + 7 of each 64, for head l % 4.
  */
 WALK void add_tiles(const world_of *w, const char *values, int n, const u32 weights[2], look *l) {
+    const int lane = fresh(LANE);
     const int hd = WEIR_HEAD_DIM(w);
-    const char *at = values + LANE % 4 * 4 * hd + LANE / 4 * 16;
+    const char *at = values + lane % 4 * 4 * hd + lane / 4 * 16;
     UNROLL for (int c = 0; c < WEIR_LANE_PAIRS; c++) {
         u32 v[4][4], a[4];
         UNROLL for (int i = 0; i < 4; i++) {
-            const int key = LANE % 4 * 2 + i / 2 * 8 + i % 2;
+            const int key = lane % 4 * 2 + i / 2 * 8 + i % 2;
             UNROLL for (int j = 0; j < 4; j++) v[i][j] = 0;
-            if (key >= n || 64 * c + LANE / 4 * 8 >= hd) continue;
+            if (key >= n || 64 * c + lane / 4 * 8 >= hd) continue;
             load_16(v[i], at + (i / 2 * 8 + i % 2) * 2 * hd + 128 * c);
         }
         UNROLL for (int j = 0; j < 4; j++) {
@@ -197,22 +192,24 @@ WALK void add_tiles(const world_of *w, const char *values, int n, const u32 weig
 
 /* The first n of KEYS values a pair of features a lane, with the weights of this lane's keys. */
 WALK void add_half(const world_of *w, const char *values, int n, const float weight[2], look *l) {
+    const int lane = fresh(LANE);
     float f[WEIR_HEADS];
     UNROLL for (int u = 0; u < KEYS; u++) {
         UNROLL for (int h = 0; h < WEIR_HEADS; h++) f[h] =
             shuffle_from(weight[u % 2], h * 8 + u / 2);
-        if (u < n) add_values(w, WEIR_KV_TYPE(w), values, u, f, l);
+        if (u < n) add_values(w, WEIR_KV_TYPE(w), values, u, lane, f, l);
     }
 }
 
 WALK void look_by_tiles(const world_of *w, const attend_item *item, const key_run *run, int n,
                         const char *keys, const char *values, look *l) {
-    const int head = LANE / 8, type = WEIR_KV_TYPE(w);
+    const int lane = fresh(LANE);
+    const int head = lane / 8, type = WEIR_KV_TYPE(w);
     float score[4], most = l->most;
     score_tile(w, keys, l, score);
     if (n > KEYS) score_tile(w, keys + KEYS * 2 * WEIR_HEAD_DIM(w), l, score + 2);
     UNROLL for (int i = 0; i < 4; i++) {
-        const int key = LANE % 4 * 2 + i / 2 * KEYS + i % 2;
+        const int key = lane % 4 * 2 + i / 2 * KEYS + i % 2;
         if (w->alibi && head < item->heads) {
             const float slope = ((const float *)w->alibi)[item->head + head];
             score[i] -= slope * (run->distance - (float)key);
@@ -224,7 +221,7 @@ WALK void look_by_tiles(const world_of *w, const attend_item *item, const key_ru
     most = fmaxf(most, shuffle_xor(most, 2));
     const float fade = exponential(l->most - most);
     UNROLL for (int i = 0; i < 4; i++) {
-        const int key = LANE % 4 * 2 + i / 2 * KEYS + i % 2;
+        const int key = lane % 4 * 2 + i / 2 * KEYS + i % 2;
         score[i] = key < n ? exponential(score[i] - most) : 0;
     }
     l->most = most;
@@ -237,12 +234,12 @@ WALK void look_by_tiles(const world_of *w, const attend_item *item, const key_ru
         }
         return;
     }
-    const float fade_here = shuffle_from(fade, LANE % 4 * 8);
+    const float fade_here = shuffle_from(fade, lane % 4 * 8);
     UNROLL for (int i = 0; i < 16 * WEIR_LANE_PAIRS; i++) l->tile[i / 4][i % 4] *= fade_here;
     u32 weights[2];
     UNROLL for (int i = 0; i < 2; i++) {
         weights[i] =
-            row_of_query(type == CUDA_KV_BF16, LANE / 4 % 2, score[2 * i], score[2 * i + 1]);
+            row_of_query(type == CUDA_KV_BF16, lane / 4 % 2, score[2 * i], score[2 * i + 1]);
     }
     add_tiles(w, values, n, weights, l);
 }
@@ -283,7 +280,8 @@ DEVICE float key_scale(const store_rows *rows, int at) {
 /* The first n keys of a run, at most KEYS, a pair of features after the other. */
 WALK void look_by_pairs(const world_of *w, const attend_item *item, const key_run *run, int n,
                         const char *keys, const char *values, look *l) {
-    const int key = LANE / 4, head = LANE % 4 / (4 / WEIR_HEADS), hd = WEIR_HEAD_DIM(w);
+    const int lane = fresh(LANE), key = lane / 4, head = lane % 4 / (4 / WEIR_HEADS),
+              hd = WEIR_HEAD_DIM(w);
     const bool is_mine = key < n && head < item->heads;
     const int row = is_mine ? row_of_key(run, key) : 0;
     const float scale = is_mine ? key_scale(&run->keys, row) : 0;
@@ -293,8 +291,8 @@ WALK void look_by_pairs(const world_of *w, const attend_item *item, const key_ru
         UNROLL for (int h = 0; h < WEIR_HEADS; h++) dots[u * WEIR_HEADS + h] = 0;
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
             float k[2];
-            if (u >= n || 2 * (LANE + 32 * e) >= hd) continue;
-            load_near(w, run->keys.type, keys, u, LANE + 32 * e, k);
+            if (u >= n || 2 * (lane + 32 * e) >= hd) continue;
+            load_near(w, run->keys.type, keys, u, lane + 32 * e, k);
             UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
                 dots[u * WEIR_HEADS + h] += l->q[h][e][0] * k[0] + l->q[h][e][1] * k[1];
             }
@@ -321,7 +319,7 @@ WALK void look_by_pairs(const world_of *w, const attend_item *item, const key_ru
     for (int u = 0; u < n; u++) {
         float f[WEIR_HEADS];
         UNROLL for (int h = 0; h < WEIR_HEADS; h++) f[h] = shuffle_from(weight, lane_of(u, h));
-        add_values(w, run->values.type, values, u, f, l);
+        add_values(w, run->values.type, values, u, lane, f, l);
     }
 }
 
@@ -330,6 +328,13 @@ WALK void look_by_pairs(const world_of *w, const attend_item *item, const key_ru
 /* Keys that look_at_keys takes at most. */
 WALK int keys_of_round(const world_of *w) {
     return LOOKS_BY_TILES(w) ? 2 * KEYS : KEYS;
+}
+
+/* Keys that a warp looks at before it is the next one's turn: fewer where a split would not do for
+ * all. */
+WALK int keys_of_turn(const world_of *w) {
+    const int most = keys_of_round(w);
+    return w->split >= most * WORKERS(w) ? most : KEYS;
 }
 
 /* The first n keys of a run, which lie in shared memory, their values too. */
@@ -343,6 +348,7 @@ WALK void look_at_keys(const world_of *w, const attend_item *item, const key_run
 }
 
 WALK void look_put(const world_of *w, const look *l, float *to) {
+    const int lane = fresh(LANE);
     const int hd = WEIR_HEAD_DIM(w), row = hd + 2;
     float total = l->total;
     if (LOOKS_BY_TILES(w)) {
@@ -353,18 +359,18 @@ WALK void look_put(const world_of *w, const look *l, float *to) {
     }
     UNROLL for (int i = 0; i < 4 * WEIR_LANE_PAIRS && LOOKS_BY_TILES(w) && VALUES_BY_TILES; i++) {
         const float *c = l->tile[i];
-        const int d = i / 4 * 64 + LANE / 4 * 8 + i % 4 * 2;
+        const int d = i / 4 * 64 + lane / 4 * 8 + i % 4 * 2;
         const u32 pair[2] = {bits_of_float(c[0] + c[1]), bits_of_float(c[2] + c[3])};
-        if (LANE % 4 < WEIR_HEADS && d < hd) store_8(to + LANE % 4 * row + d, pair);
+        if (lane % 4 < WEIR_HEADS && d < hd) store_8(to + lane % 4 * row + d, pair);
     }
     UNROLL for (int h = 0; h < WEIR_HEADS; h++) {
         UNROLL for (int e = 0; e < WEIR_LANE_PAIRS; e++) {
-            const int d = 2 * (LANE + 32 * e);
+            const int d = 2 * (lane + 32 * e);
             if (d >= hd || (LOOKS_BY_TILES(w) && VALUES_BY_TILES)) continue;
             to[h * row + d] = l->sum[h][e][0];
             to[h * row + d + 1] = l->sum[h][e][1];
         }
-        if (LANE != (LOOKS_BY_TILES(w) ? 8 * h : lane_of(0, h))) continue;
+        if (lane != (LOOKS_BY_TILES(w) ? 8 * h : lane_of(0, h))) continue;
         to[h * row + hd] = l->most;
         to[h * row + hd + 1] = total;
     }

@@ -20,15 +20,17 @@ typedef unsigned long long u64;
 #define COLD   static __device__ __noinline__ /* kept out of the way of what runs always */
 /* Part of `walk` or `walk_one`: w is of a type of its own in each, so that what is known of a step
  * of one row is known when its kernel is compiled (walk.cu). */
-#define WALK          template <class world_of> static __device__ __forceinline__
-#define KERNEL        extern "C" __global__ void __launch_bounds__(256, 1)
+#define WALK   template <class world_of> static __device__ __forceinline__
+#define KERNEL extern "C" __global__ void __launch_bounds__(256, 1)
+#define KERNEL_WALK \
+    extern "C" __global__ void __launch_bounds__(32 * (WALK_WORKERS + WALK_FEEDERS), 1)
 #define KERNEL_WIDE   extern "C" __global__ void __launch_bounds__(384, 1)
 #define KERNEL_1024   extern "C" __global__ void __launch_bounds__(1024, 1)
 #define KERNEL_SPREAD extern "C" __global__ void __launch_bounds__(256, 4)
 #define KERNEL_PART   extern "C" __global__ void __launch_bounds__(128, 2)
 #define PARAM         const __grid_constant__
 #define UNROLL        _Pragma("unroll")
-#define UNROLL_SOME   _Pragma("unroll 2")
+#define UNROLL_NOT    _Pragma("unroll 1")
 #define UNROLL_4      _Pragma("unroll 4")
 #define UNROLL_8      _Pragma("unroll 8")
 
@@ -50,6 +52,13 @@ DEVICE void know_threads(int n) {
 
 DEVICE void block_sync(void) {
     __syncthreads();
+}
+
+/* x, so that what is made of it is made there and not once for all stages, to lie in a register, or
+ * worse, until it is wanted. */
+DEVICE int fresh(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
 }
 
 DEVICE void warp_sync(void) {

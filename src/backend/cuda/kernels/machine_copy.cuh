@@ -70,42 +70,6 @@ DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
     }
 }
 
-/* The same of what is read once in a step: it is the first to leave the second-level cache, so that
- * all else stays there. */
-DEVICE void copy_start_once(void *to, const void *from, int bytes, u64 *gate) {
-    if (LANE == 0) {
-        asm volatile(
-            "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(gate)),
-            "r"(bytes)
-            : "memory");
-        asm volatile("{\n.reg .b64 policy;\n"
-                     "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
-                     "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
-                     ".L2::cache_hint [%0], [%1], %2, [%3], policy;\n}" ::"r"(shared_address(to)),
-                     "l"(from), "r"(bytes), "r"(shared_address(gate))
-                     : "memory");
-    }
-}
-
-/* Two copies of `bytes` each, one behind the other, through one gate. */
-DEVICE void copy_two_once(void *to, const void *first, const void *second, int bytes, u64 *gate) {
-    if (LANE == 0) {
-        asm volatile(
-            "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(gate)),
-            "r"(2 * bytes)
-            : "memory");
-        asm volatile("{\n.reg .b64 policy;\n"
-                     "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
-                     "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
-                     ".L2::cache_hint [%0], [%2], %4, [%5], policy;\n"
-                     "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
-                     ".L2::cache_hint [%1], [%3], %4, [%5], policy;\n}" ::"r"(shared_address(to)),
-                     "r"(shared_address((char *)to + bytes)), "l"(first), "l"(second), "r"(bytes),
-                     "r"(shared_address(gate))
-                     : "memory");
-    }
-}
-
 /* An empty copy keeps the count of copies in step where copies are counted. */
 DEVICE void copy_nothing(void) {}
 
@@ -141,19 +105,7 @@ DEVICE void copy_start(void *to, const void *from, int bytes, u64 *gate) {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-DEVICE void copy_start_once(void *to, const void *from, int bytes, u64 *gate) {
-    copy_start(to, from, bytes, gate);
-}
-
 DEVICE void copies_see_stores(void) {}
-
-DEVICE void copy_two_once(void *to, const void *first, const void *second, int bytes, u64 *gate) {
-    for (int i = LANE * 16; i < bytes; i += 512) {
-        copy_16((char *)to + i, (const char *)first + i, true);
-        copy_16((char *)to + bytes + i, (const char *)second + i, true);
-    }
-    copies_commit();
-}
 
 DEVICE void copy_nothing(void) {
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -178,6 +130,19 @@ DEVICE void copy_wait(u64 *gate, unsigned round, int slots) {
 DEVICE void gate_open_for(u64 *gate, int arrivals) {
     if (LANE == 0) {
         asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(gate)), "r"(arrivals)
+                     : "memory");
+#if __CUDA_ARCH__ >= 900
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+    }
+    __syncwarp();
+}
+
+/* n gates side by side, a lane each. */
+DEVICE void gates_open_for(u64 *gates, int n, int arrivals) {
+    for (int i = LANE; i < n; i += 32) {
+        asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(gates + i)),
+                     "r"(arrivals)
                      : "memory");
 #if __CUDA_ARCH__ >= 900
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -39,32 +39,17 @@ DEVICE u32 also_unlike(u32 so_far, u32 a, u32 b) {
     return out;
 }
 
-#if __CUDA_ARCH__ >= 900
-
-/* Two copies, each to a place and through a gate of its own; lane i starts the i-th. */
-DEVICE void copy_each_once(void *const to[2], const void *const from[2], int bytes,
-                           u64 *const gate[2]) {
-    if (LANE < 2) {
-        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                         shared_address(LANE ? gate[1] : gate[0])),
-                     "r"(bytes)
-                     : "memory");
-        asm volatile("{\n.reg .b64 policy;\n"
-                     "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
-                     "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
-                     ".L2::cache_hint [%0], [%1], %2, [%3], policy;\n}" ::"r"(
-                         shared_address(LANE ? to[1] : to[0])),
-                     "l"(LANE ? from[1] : from[0]), "r"(bytes),
-                     "r"(shared_address(LANE ? gate[1] : gate[0]))
-                     : "memory");
-    }
+/* A number in shared memory, by which a thread tells others of its block that what it and those it
+ * has met did before is done. */
+DEVICE int get_shared(const int *p) {
+    int x;
+    asm volatile("ld.acquire.cta.shared.s32 %0, [%1];"
+                 : "=r"(x)
+                 : "r"(shared_address(p))
+                 : "memory");
+    return x;
 }
 
-#else
-
-DEVICE void copy_each_once(void *const to[2], const void *const from[2], int bytes,
-                           u64 *const gate[2]) {
-    for (int i = 0; i < 2; i++) copy_start_once(to[i], from[i], bytes, gate[i]);
+DEVICE void put_shared(int *p, int x) {
+    asm volatile("st.release.cta.shared.s32 [%0], %1;" ::"r"(shared_address(p)), "r"(x) : "memory");
 }
-
-#endif

@@ -14,18 +14,22 @@
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-    #define HAS_WIDE 1
+    #define HAS_WIDE     1
+    #define WALK_WORKERS CUDA_WORKERS /* warps of a block of `walk` that work */
+    #define WALK_FEEDERS CUDA_FEEDERS /* and that do not: a warp group, one of whom copies */
 
-/* Registers go from the warps that copy to those that multiply, which have n then, 208 or 232:
- * 2 * 232 + 40 = 3 * 168. */
+/* Registers go from the warps that copy to the others, which have n then, out of what the block was
+ * launched with: 2 * 232 + 40 = 3 * 168, 2 * 208 + 88, and in `walk` 4 * 112 + 32 = 5 * 96. */
 DEVICE void wide_take_registers(int n) {
     if (n == 232) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
     if (n == 208) asm volatile("setmaxnreg.inc.sync.aligned.u32 208;");
+    if (n == 112) asm volatile("setmaxnreg.inc.sync.aligned.u32 112;");
 }
 
 DEVICE void wide_give_registers(int n) {
     if (n == 232) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (n == 208) asm volatile("setmaxnreg.dec.sync.aligned.u32 88;");
+    if (n == 112) asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
 }
 
     #define WIDE_SUMS_8(i)                                                          \
@@ -105,7 +109,9 @@ DEVICE void wide_settle(float *c, int tokens) {
 
 #else
 
-    #define HAS_WIDE 0
+    #define HAS_WIDE     0
+    #define WALK_WORKERS (CUDA_WORKERS / 2) /* more would have too few registers */
+    #define WALK_FEEDERS 1
 
 DEVICE void wide_take_registers(int n) {}
 

@@ -21,7 +21,7 @@ enum { LOOK_FOR_MEAN, LOOK_FOR_SIZE, LOOK_TO_WRITE };
 /* Values 4q .. 4q + 3 of a vector of the model, which no kernel writes. */
 DEVICE void load_constants(float v[4], const float *x, int q, int n) {
     if (4 * q + 4 > n) {
-        load_quad(v, x, q, n);
+        load_quad(v, x, q, n, true);
         return;
     }
     u32 bits[4];
@@ -34,13 +34,13 @@ DEVICE void load_values(float v[QUADS][4], const cuda_stage *s, int r, int first
     const bool is_gate = s->prologue == CUDA_GATE && !is_folded;
     const int cols = s->matrix.cols;
     const float *x = row_of(&s->in, r);
-    UNROLL for (int i = 0; i < QUADS; i++) load_quad(v[i], x, first + i * N_THREADS, cols);
+    UNROLL for (int i = 0; i < QUADS; i++) load_quad(v[i], x, first + i * N_THREADS, cols, true);
     if (!is_gate && s->prologue != CUDA_ACT) return;
     UNROLL for (int i = 0; i < 4 * QUADS; i++) v[i / 4][i % 4] = act_of(s->act, v[i / 4][i % 4]);
     if (!is_gate) return;
     UNROLL for (int i = 0; i < QUADS; i++) {
         float up[4];
-        load_quad(up, row_of(&s->in2, r), first + i * N_THREADS, cols);
+        load_quad(up, row_of(&s->in2, r), first + i * N_THREADS, cols, true);
         UNROLL for (int j = 0; j < 4; j++) v[i][j] *= up[j];
     }
 }
@@ -113,7 +113,7 @@ DEVICE void prepare_row(const cuda_world *w, const cuda_stage *s, int r, float *
             }
         }
         if (pass == LOOK_TO_WRITE) continue;
-        const float all = block_reduce(found, scratch, !is_norm);
+        const float all = block_reduce(found, scratch, !is_norm, N_WARPS);
         if (pass == LOOK_FOR_MEAN) {
             norm.mean = all / (float)m->cols;
         } else if (is_norm) {

@@ -14,14 +14,15 @@
  * SPDX-License-Identifier: MIT */
 #pragma once
 
-DEVICE const cuda_row *batch_row_at(const cuda_world *w, int r) {
+WALK const cuda_row *batch_row_at(const world_of *w, int r) {
     return (const cuda_row *)w->rows + r;
 }
 
-COLD void tabulate(const cuda_world *w) {
+WALK void tabulate(const world_of *w) {
     const u64 *turns = (const u64 *)w->turns;
     const int block = N_BLOCKS - 1 - BLOCK; /* the first ones have embeddings to read */
-    for (int i = block * N_THREADS + THREAD; i < w->n * w->pairs; i += N_BLOCKS * N_THREADS) {
+    const int threads = WORK_THREADS(w);
+    for (int i = block * threads + THREAD; i < w->n * w->pairs; i += N_BLOCKS * threads) {
         const cuda_row *row = batch_row_at(w, i / w->pairs);
         const u64 turn = turns[i % w->pairs];
         float sine, cosine;
@@ -34,11 +35,10 @@ COLD void tabulate(const cuda_world *w) {
     }
 }
 
-COLD void normalize(const cuda_world *w, const cuda_stage *s) {
+WALK void normalize(const world_of *w, const cuda_stage *s) {
     const cuda_norm *m = &s->norm;
-    const int groups = s->out.features / m->group;
-    for (int i = BLOCK * N_WARPS + WARP; i < rows_of(w, &s->out) * groups;
-         i += N_BLOCKS * N_WARPS) {
+    const int groups = s->out.features / m->group, warps = WORKERS(w);
+    for (int i = BLOCK * warps + WARP; i < rows_of(w, &s->out) * groups; i += N_BLOCKS * warps) {
         const int at = i % groups * m->group;
         const float *x = row_of(&s->in, i / groups) + at;
         float *y = row_of(&s->out, i / groups) + at;
@@ -56,13 +56,13 @@ COLD void normalize(const cuda_world *w, const cuda_stage *s) {
 }
 
 /* Tokens the host has not seen yet are where `draw` left them; one that is none reads as 0. */
-DEVICE int token_of(const cuda_world *w, const cuda_row *row) {
+WALK int token_of(const world_of *w, const cuda_row *row) {
     const int token = row->token < 0 ? ((const int *)w->drawn)[row->slot] : row->token;
     return token < 0 ? 0 : token;
 }
 
 /* Element k of row r of the result of an operation that works on elements. */
-DEVICE float element(const cuda_world *w, const cuda_stage *s, int r, int k) {
+WALK float element(const world_of *w, const cuda_stage *s, int r, int k) {
     switch (s->kind) {
     case NN_LOOKUP: return weight_at(&s->matrix, token_of(w, batch_row_at(w, r)), k);
     case NN_WANTED: return load_float(row_of(&s->in, ((const int *)w->wanted)[r]) + k);
@@ -76,10 +76,10 @@ DEVICE float element(const cuda_world *w, const cuda_stage *s, int r, int k) {
     }
 }
 
-COLD void each_element(const cuda_world *w, const cuda_stage *s) {
-    const int features = s->out.features;
+WALK void each_element(const world_of *w, const cuda_stage *s) {
+    const int features = s->out.features, threads = WORK_THREADS(w);
     const long long n = (long long)rows_of(w, &s->out) * features;
-    for (long long i = (long long)BLOCK * N_THREADS + THREAD; i < n; i += N_BLOCKS * N_THREADS) {
+    for (long long i = (long long)BLOCK * threads + THREAD; i < n; i += N_BLOCKS * threads) {
         const int r = (int)(i / features), k = (int)(i % features);
         row_of(&s->out, r)[k] = element(w, s, r, k);
     }

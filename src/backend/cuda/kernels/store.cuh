@@ -157,9 +157,9 @@ WALK void store_row(const world_of *w, const cuda_stage *s, int r, int head, int
     put_row(w, s, r, head, is_v, &to, row->at);
 }
 
-COLD void store_all(const cuda_world *w, const cuda_stage *s) {
-    const int parts = 2 * w->n_kv_heads;
-    for (int i = BLOCK * N_WARPS + WARP; i < w->n * parts; i += N_BLOCKS * N_WARPS) {
+WALK void store_all(const world_of *w, const cuda_stage *s) {
+    const int parts = 2 * w->n_kv_heads, warps = WORKERS(w);
+    for (int i = BLOCK * warps + WARP; i < w->n * parts; i += N_BLOCKS * warps) {
         store_row(w, s, i / parts, i % parts / 2, i % 2);
     }
 }

@@ -32,23 +32,44 @@
 
 #include "attend.cuh"
 
+/* A stage that is neither attention nor a product the fast way. */
+WALK void run_plainly(const world_of *w, const cuda_stage *s) {
+    switch (s->kind) {
+    case CUDA_PHASES: tabulate(w); break;
+    case CUDA_STORE:
+        if (!w->alone) store_all(w, s);
+        break;
+    case NN_NORMALIZE: normalize(w, s); break;
+    case NN_PROJECT:
+        if (w->plain) project_plainly(w, s);
+        break;
+    default: each_element(w, s); break;
+    }
+}
+
+/* What seldom runs is a function of its own for `walk`, whose code it would get in the way of.  Not
+ * for `walk_one`: what is wanted behind a call lies in local memory, far away. */
+COLD void run_apart(const cuda_world *w, const cuda_stage *s) {
+    run_plainly(w, s);
+}
+
 /* Stage i, which is s. */
 WALK void run_stage(const world_of *w, const cuda_stage *s, int i, ring *weights, grid_wait wait) {
     if (s->kind == NN_ATTEND) {
-        attend(w, s, i, weights, wait);
-        return;
-    }
-    if (s->kind == NN_PROJECT && !w->plain) {
+        if (w->fast) {
+            attend_one(w, s, weights, wait);
+        } else {
+            attend_some(w, s, i, weights, wait);
+        }
+    } else if (s->kind == NN_PROJECT && !w->plain) {
         project(w, s, weights, wait);
-        return;
-    }
-    grid_await(w, wait);
-    switch (s->kind) {
-    case CUDA_PHASES: tabulate(w); break;
-    case CUDA_STORE: store_all(w, s); break;
-    case NN_NORMALIZE: normalize(w, s); break;
-    case NN_PROJECT: project_plainly(w, s); break;
-    default: each_element(w, s); break;
+    } else {
+        grid_await(w, wait);
+        if (w->fast) {
+            run_plainly(w, s);
+        } else {
+            run_apart(w, s);
+        }
     }
 }
 
@@ -57,57 +78,58 @@ WALK void take_time(const world_of *w, int i) {
     if (w->times && BLOCK == 0 && THREAD == 0) ((u64 *)w->times)[i] = clock_now();
 }
 
-/* This thread's 16 bytes of stage i, on their way while the stage before runs. */
-WALK bool fetch_stage(const world_of *w, int i, u32 part[4]) {
-    if (THREAD * 16 >= (int)sizeof(cuda_stage) || i >= w->last) return false;
-    load_16(part, (const char *)stage_at(w, i) + THREAD * 16);
-    return true;
-}
-
 WALK cuda_stage *stage_place(const world_of *w, int turn) {
     return (cuda_stage *)(shared_bytes + w->shared.stages) + turn;
 }
 
+/* Stage i on its way to a place, while the one before it runs. */
+WALK void fetch_stage(const world_of *w, int i, int turn) {
+    const int at = fresh(THREAD) * 16;
+    if (at < (int)sizeof(cuda_stage) && i < w->last) {
+        copy_16((char *)stage_place(w, turn) + at, (const char *)stage_at(w, i) + at, true);
+    }
+    copies_commit();
+}
+
+/* The warps that work. */
 WALK void walk_stages(const world_of *w) {
     unsigned count = 0;
     int turn = 0;
-    ring weights = {0};
+    ring weights = {0, 0};
     grid_wait wait = {0, 0, 0};
-    u32 part[4];
-    if (!w->plain) ring_open(w, &weights);
     launch_next();
     launch_wait();
-    const bool has_keys = w->alone || w->last - w->first == 1; /* all that the step looks at */
     if (w->n <= CUDA_TOKENS) {
         const u64 *rows = (const u64 *)w->rows;
-        for (int i = THREAD; i < w->n * (int)(sizeof(cuda_row) / 8); i += N_THREADS) {
+        for (int i = THREAD; i < w->n * (int)(sizeof(cuda_row) / 8); i += WORK_THREADS(w)) {
             ((u64 *)(shared_bytes + w->shared.rows))[i] = rows[i];
         }
-        block_sync();
+        work_sync(w);
     }
-    if (!w->plain) ring_know_rows(w);
-    if (!w->plain && has_keys) ring_allow(w, &weights, w->last);
-    if (fetch_stage(w, w->first, part)) store_16((char *)stage_place(w, 0) + THREAD * 16, part);
-    for (int i = THREAD; i <= CUDA_MARKS; i += N_THREADS) {
+    if (!w->plain && WARP == WORKERS(w) - 1) ring_know_rows(w);
+    fetch_stage(w, w->first, 0);
+    for (int i = THREAD; i <= CUDA_MARKS; i += WORK_THREADS(w)) {
         ((u64 *)(shared_bytes + w->shared.marks))[i] = i < CUDA_MARKS ? 0 : clock_now();
     }
-    block_sync();
+    copies_wait(0);
+    work_sync(w);
+    if (has_keys(w) && WARP == 0) ring_allow(w, w->last);
     for (int i = w->first; i < w->last;) {
         const cuda_stage *s = stage_place(w, turn);
         const bool skips = (s->store_next && w->alone) || (s->wanted_next && w->tagged);
         const int next = i + 1 + skips;
-        const bool fetched = fetch_stage(w, next, part);
+        fetch_stage(w, next, turn ^ 1);
         if (s->kind != CUDA_STORE || !w->alone) {
             take_time(w, i);
             run_stage(w, s, i, &weights, wait);
         } else {
             grid_await(w, wait);
         }
-        if (fetched) store_16((char *)stage_place(w, turn ^ 1) + THREAD * 16, part);
+        copies_wait(0);
         take_mark(w, 0);
         turn ^= 1;
         i = next;
-        block_sync();
+        work_sync(w);
         s = stage_place(w, turn);
         wait.is_on = i < w->last && s->barrier;
         wait.is_loose = w->tagged && !s->meets;
@@ -121,24 +143,42 @@ WALK void walk_stages(const world_of *w) {
     }
 }
 
-KERNEL walk(PARAM cuda_world world) {
-    walk_stages(&world);
+enum { WORKER_REGISTERS = 112 }; /* of a thread */
+
+/* Most warps work; of those behind them the first copies. */
+WALK void walk_with_feeder(const world_of *w) {
+    if (WARP == WORKERS(w)) ring_open(w);
+    block_sync();
+    if (WARP >= WORKERS(w)) {
+        wide_give_registers(WORKER_REGISTERS);
+        if (WARP == WORKERS(w) && !w->plain) feed_block(w);
+        return;
+    }
+    wide_take_registers(WORKER_REGISTERS);
+    walk_stages(w);
 }
 
 #ifdef __cplusplus
-/* What is known of a tagged step of one row whose blocks have a unit of attention each.  Its names
- * hide those of the same values that come from the host. */
-struct one_row : cuda_world {
+/* What is known of every step, and of a tagged step of one row whose blocks have a unit of
+ * attention each.  Names hide those of the same values that come from the host. */
+struct fed : cuda_world {
+    static constexpr int feeders = WALK_FEEDERS, fast = 0;
+};
+struct one_row : fed {
     static constexpr int n = 1, n_wanted = 1, alone = 1, tagged = 1, folds = 1, fast = 1, pass = 1;
     static constexpr int plain = 0;
     static constexpr cuda_address times = 0;
 };
 #else
-typedef cuda_world one_row;
+typedef cuda_world fed, one_row;
 #endif
 
+KERNEL_WALK walk(PARAM cuda_world world) {
+    walk_with_feeder((const fed *)&world);
+}
+
 /* Such a step, with less code and less to ask; it takes no times. */
-KERNEL walk_one(PARAM cuda_world world) {
-    know_threads(32 * CUDA_SLICES);
-    walk_stages((const one_row *)&world);
+KERNEL_WALK walk_one(PARAM cuda_world world) {
+    know_threads(32 * (WALK_WORKERS + WALK_FEEDERS));
+    walk_with_feeder((const one_row *)&world);
 }

@@ -69,7 +69,7 @@ DEVICE int nibble_at(const char *unit, int r, int k) {
 }
 
 /* Row r, k < 256 of a K block. */
-COLD float super_at(const char *block, int format, int r, int k) {
+DEVICE float super_at(const char *block, int format, int r, int k) {
     const float d = half_at(block + 2 * r, CUDA_F16);
     if (format == CUDA_K6) {
         const float scale = d * (float)((const s8 *)block)[64 + k / 16 * 16 + r];
@@ -83,7 +83,7 @@ COLD float super_at(const char *block, int format, int r, int k) {
     return scale * (float)level - least;
 }
 
-COLD float weight_at(const cuda_matrix *m, int of, int k) {
+DEVICE float weight_at(const cuda_matrix *m, int of, int k) {
     const int row = CUDA_PACKED_ROW(m->gated, of);
     const char *block = (const char *)m->tiles + (u64)(row / CUDA_TILE) * m->tile_bytes +
                         (u64)(k / m->block_span) * (u64)m->block_bytes;
@@ -324,14 +324,14 @@ DEVICE void multiply_groups(const char *at, int format, int n, const input_view 
 /* Levels of a group of K4, K5 (32 k) or K6 (16 k: the first two words). */
 DEVICE void levels_of_super(u32 a[4], u32 words[4], const char *block, int format, int group) {
     if (format == CUDA_K4) {
-        if (group % 2 == 0) load_16(words, block + K_LEVELS + group / 2 * UNIT + LANE * 16);
-        bytes_of_nibbles(a, words, group % 2);
+        if ((group & 1) == 0) load_16(words, block + K_LEVELS + (group >> 1) * UNIT + LANE * 16);
+        bytes_of_nibbles(a, words, (group & 1));
     } else if (format == CUDA_K5) {
         load_16(a, block + K_LEVELS + group * UNIT + LANE * 16);
     } else {
-        if (group % 2 == 0) load_16(words, block + K_LEVELS + group / 2 * UNIT + LANE * 16);
+        if ((group & 1) == 0) load_16(words, block + K_LEVELS + (group >> 1) * UNIT + LANE * 16);
         UNROLL for (int i = 0; i < 2; i++) { /* level + 32 < 64: no byte carries */
-            a[i] = (words[group % 2 * 2 + i] + 0x60606060u) ^ 0x80808080u;
+            a[i] = (words[(group & 1) * 2 + i] + 0x60606060u) ^ 0x80808080u;
         }
     }
 }
@@ -344,14 +344,13 @@ DEVICE void multiply_super_levels(int format, int c[4], const u32 a[4], const u3
     }
 }
 
-/* K4, K5, K6: 256 k. */
-DEVICE void multiply_super(const char *block, int format, int n, const input_view *x, int k16,
+/* K4, K5, K6: 128 k, the first half of a block or the second. */
+DEVICE void multiply_super(const char *block, int format, int half, const input_view *x, int k16,
                            float all[][4]) {
     const int per_32 = format == CUDA_K6 ? 2 : 1; /* groups of 32 k */
     const bool is_one = x->tokens == 1;
-    (void)n;
-    for (int first = 0; first < 8 * per_32; first += 4) {
-        const int at = k16 + 2 * first / per_32;
+    UNROLL_NOT for (int i = 0; i < per_32; i++) {
+        const int first = 4 * (per_32 * half + i), at = k16 + 2 * first / per_32;
         int now[4] = {0, 0, 0, 0};
         u32 words[4], mine[2] = {0, 0};
         if (is_one && per_32 == 1) load_own_input(mine, x, at, 4);
@@ -385,56 +384,59 @@ DEVICE void multiply_super(const char *block, int format, int n, const input_vie
     }
 }
 
-typedef struct weight_chunk { /* blocks [first, first + n) of a tile's k */
-    const char *at;
-    int first;
-} weight_chunk;
+/* Parts [first, first + n) of a chunk, whose block 0 is a tile's `block` along k, `each` of them at
+ * a time; of K formats a part is half a block.  all [4][4]: of halves and levels as above, of FP8
+ * the first. */
+#define MULTIPLY_PARTS(FORMAT, span, bytes, each, multiply)                                       \
+    multiply(chunk + (first + i) * (bytes), FORMAT, each, x, (block + first + i) * ((span) / 16), \
+             all)
 
-/* n blocks of a chunk, or of two, in step, so that neither waits for what the other waits for;
- * `each` of them at a time, of at most `most` chunks.  all [2][4][4], of a chunk: of halves and
- * levels as above, of FP8 the first. */
-#define MULTIPLY_STEP(FORMAT, span, bytes, each, multiply)                                 \
-    UNROLL for (int k = 0; k < chunks; k++) {                                              \
-        multiply(c[k].at + i * (bytes), FORMAT, each, x, (c[k].first + i) * ((span) / 16), \
-                 all + 4 * k);                                                             \
-    }
-
-#define MULTIPLY_EACH(FORMAT, span, bytes, each, most, multiply)   \
-    case FORMAT:                                                   \
-        if (HAS_FORMAT(FORMAT) && chunks <= (most)) {              \
-            int i = 0;                                             \
-            UNROLL_SOME for (; i + (each) <= n; i += (each)) {     \
-                MULTIPLY_STEP(FORMAT, span, bytes, each, multiply) \
-            }                                                      \
-            for (; i < n; i++) {                                   \
-                MULTIPLY_STEP(FORMAT, span, bytes, 1, multiply)    \
-            }                                                      \
-        }                                                          \
+#define MULTIPLY_EACH(FORMAT, span, bytes, each, multiply)           \
+    case FORMAT:                                                     \
+        if (HAS_FORMAT(FORMAT)) {                                    \
+            int i = 0;                                               \
+            UNROLL_NOT for (; i + (each) <= n; i += (each)) {        \
+                MULTIPLY_PARTS(FORMAT, span, bytes, each, multiply); \
+            }                                                        \
+            UNROLL_NOT for (; i < n; i++) {                          \
+                MULTIPLY_PARTS(FORMAT, span, bytes, 1, multiply);    \
+            }                                                        \
+        }                                                            \
         break
 
-DEVICE void multiply_blocks(int format, const weight_chunk *c, int chunks, int n,
-                            const input_view *x, float all[][4]) {
+#define MULTIPLY_HALVES(FORMAT, bytes)                                                          \
+    case FORMAT:                                                                                \
+        if (HAS_FORMAT(FORMAT)) {                                                               \
+            UNROLL_NOT for (int i = first; i < first + n; i++) {                                \
+                multiply_super(chunk + i / 2 * (bytes), FORMAT, i % 2, x, (block + i / 2) * 16, \
+                               all);                                                            \
+            }                                                                                   \
+        }                                                                                       \
+        break
+
+DEVICE void multiply_parts(int format, const char *chunk, int block, int first, int n,
+                           const input_view *x, float all[][4]) {
     switch (format) {
-        MULTIPLY_EACH(CUDA_F16, 16, 512, 4, 2, multiply_halves);
-        MULTIPLY_EACH(CUDA_BF16, 16, 512, 4, 2, multiply_halves);
-        MULTIPLY_EACH(CUDA_Q8, 64, 1088, 2, 2, multiply_groups);
-        MULTIPLY_EACH(CUDA_Q8M, 64, 1152, 2, 2, multiply_groups);
-        MULTIPLY_EACH(CUDA_Q4, 64, 576, 2, 2, multiply_groups);
-        MULTIPLY_EACH(CUDA_Q4M, 64, 640, 2, 2, multiply_groups);
-        MULTIPLY_EACH(CUDA_K4, 256, 2368, 1, 1, multiply_super);
-        MULTIPLY_EACH(CUDA_K5, 256, 4416, 1, 1, multiply_super);
-        MULTIPLY_EACH(CUDA_K6, 256, 4416, 1, 1, multiply_super);
-        MULTIPLY_EACH(CUDA_FP8, 64, 1088, 1, 2, multiply_fp8);
+        MULTIPLY_EACH(CUDA_F16, 16, 512, 4, multiply_halves);
+        MULTIPLY_EACH(CUDA_BF16, 16, 512, 4, multiply_halves);
+        MULTIPLY_EACH(CUDA_Q8, 64, 1088, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q8M, 64, 1152, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q4, 64, 576, 2, multiply_groups);
+        MULTIPLY_EACH(CUDA_Q4M, 64, 640, 2, multiply_groups);
+        MULTIPLY_HALVES(CUDA_K4, 2368);
+        MULTIPLY_HALVES(CUDA_K5, 4416);
+        MULTIPLY_HALVES(CUDA_K6, 4416);
+        MULTIPLY_EACH(CUDA_FP8, 64, 1088, 1, multiply_fp8);
     default: break;
     }
 }
 
-/* F32: lane l sums rows 4 * (l % 4) .. + 3 over k = l / 4 (mod 8); sums [tokens][4]. */
-DEVICE void multiply_floats(const char *at, int first, int n, const input_view *x,
+/* The same of F32: lane l sums rows 4 * (l % 4) .. + 3 over k = l / 4 (mod 8); sums [tokens][4]. */
+DEVICE void multiply_floats(const char *chunk, int block, int first, int n, const input_view *x,
                             float all[CUDA_TOKENS][4]) {
-    for (int i = 0; i < 2 * n; i++) {
-        const float *w = (const float *)at + (i * 8 + LANE / 4) * CUDA_TILE + LANE % 4 * 4;
-        const int k = first * 16 + i * 8 + LANE / 4;
+    for (int i = 2 * first; i < 2 * (first + n); i++) {
+        const float *w = (const float *)chunk + (i * 8 + LANE / 4) * CUDA_TILE + LANE % 4 * 4;
+        const int k = block * 16 + i * 8 + LANE / 4;
         UNROLL for (int t = 0; t < CUDA_TOKENS; t++) {
             if (t >= x->tokens) continue;
             const float v = float_of_bits(x->words[(k / 16 * x->stride + t) * 16 + k % 16]);
