@@ -43,6 +43,7 @@ typedef struct chat_state {
     options o;          /* sampling changes while the chat goes on */
     arena *memory;      /* copies of what commands said */
     const char *system; /* NULL: none                   */
+    bool is_loaded;     /* the session is from a file, whose system prompt is not known */
     span user, reply;   /* of the last message of each */
     bool quit;
 } chat_state;

@@ -35,6 +35,8 @@ static bool run_save(chat_state *c, const char *argument) {
 static bool run_load(chat_state *c, const char *argument) {
     if (weir_session_restore(c->r->session, argument, &c->r->err) != WEIR_OK) return false;
     c->user = c->reply = (span){0};
+    c->system = NULL;
+    c->is_loaded = true;
     c->r->seed_is_past = true;
     say(c, "Loaded %s.\n", argument);
     return true;
@@ -43,7 +45,12 @@ static bool run_load(chat_state *c, const char *argument) {
 static bool run_reset(chat_state *c, const char *argument) {
     (void)argument;
     if (chat_begin(c) != WEIR_OK) return false;
-    say(c, "A new conversation%s.\n", c->system ? ", with the same system prompt" : "");
+    say(c, "A new conversation%s.\n",
+        c->system ? ", with the same system prompt"
+        : c->is_loaded
+            ? " without a system prompt: that of a loaded one is not known, /system sets one"
+            : "");
+    c->is_loaded = false;
     return true;
 }
 
@@ -55,6 +62,7 @@ static bool run_system(chat_state *c, const char *argument) {
         return false;
     }
     c->system = text[0] ? text : NULL;
+    c->is_loaded = false;
     if (chat_begin(c) != WEIR_OK) return false;
     say(c, "A new conversation, %s system prompt.\n", c->system ? "with this" : "without a");
     return true;

@@ -264,7 +264,7 @@ static bool take_system(work *w, const char *text) {
 }
 
 int cmd_chat(const options *o) {
-    work w = {.c.o = *o, .r.o = o};
+    work w = {.c.o = *o, .c.is_loaded = o->load != NULL, .r.o = o};
     w.c.r = &w.r;
     if (o->load && o->system) {
         complain(o->command, "--load brings its own system prompt; give --load or --system");

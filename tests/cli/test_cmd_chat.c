@@ -130,7 +130,7 @@ static void commands_act_and_explain_what_is_wrong(void **state) {
         input, sizeof input,
         "/help\n/nonsense\n/save\n/pin\n/temp x\n/temp 0\n/greedy off\n/greedy maybe\n/seed 7\n"
         "/logit-bias 1=1\nhello\n/pin\n/pin reply\n/pin x\n/save %s/talk.weir\n/reset\n"
-        "/stats\n/load %s/talk.weir\n/stats\n/load /no/such\n/system Be kind.\n"
+        "/stats\n/load %s/talk.weir\n/stats\n/load /no/such\n/reset\n/system Be kind.\n/reset\n"
         "/stop END\n/quit\nnever read\n",
         folder, folder);
     ran r = weir(input, "chat", talker, "-n", "3", "--ignore-eos", "-q", NULL);
@@ -146,7 +146,9 @@ static void commands_act_and_explain_what_is_wrong(void **state) {
         "A new conversation",
         "position 0 ",
         "Loaded",
+        "that of a loaded one is not known",
         "with this system prompt",
+        "with the same system prompt",
         "stop: END\n",
     };
     for (size_t i = 0; i < COUNT_OF(said); i++) {
