@@ -143,7 +143,7 @@ WALK void walk_stages(const world_of *w) {
     }
 }
 
-enum { WORKER_REGISTERS = 112 }; /* of a thread */
+enum { WORKER_REGISTERS = CUDA_WORKERS > 8 ? 112 : 208 }; /* of a thread; machine_wide.cuh */
 
 /* Most warps work; of those behind them the first copies. */
 WALK void walk_with_feeder(const world_of *w) {
