@@ -8,6 +8,7 @@
 #include "backend/cuda/cuda.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -154,6 +155,35 @@ static void rows_too_wide_for_a_block_are_refused(void **state) {
     assert_int_equal(cuda_layout_make(&l, t->plan, &store, &device, &o, 0, &err), WEIR_ERR_MODEL);
     assert_non_null(strstr(err.message, "shared memory"));
     made_free(t);
+}
+
+/* Warp groups of `walk` share out registers on such a GPU, so there is no half of one. */
+static void warp_groups_are_whole_however_wide_rows_are(void **state) {
+    (void)state;
+    static const int widths[] = {256, 49152, 53248, 54720, 55104};
+    const cuda_device device = {
+        .major = 9, .n_blocks = 132, .shared_bytes = 227 << 10, .most_threads = 1024};
+    int n_refused = 0, least = INT_MAX;
+    for (size_t i = 0; i < COUNT_OF(widths); i++) {
+        made_shape shape = SHAPE;
+        shape.ffn_dim = widths[i];
+        made *t = made_new(&shape, 8, 2);
+        const kv_shape store = store_of(WEIR_F16);
+        cuda_layout l;
+        const weir_status status =
+            cuda_layout_make(&l, t->plan, &store, &device, &(backend_options){0}, 0, NULL);
+        if (status == WEIR_OK) {
+            assert_int_equal(l.n_feeders, CUDA_FEEDERS);
+            assert_int_equal(l.n_warps % 4, 0);
+            least = MIN_OF(least, l.n_warps);
+            cuda_layout_clear(&l);
+        } else {
+            assert_int_equal(status, WEIR_ERR_MODEL);
+            n_refused++;
+        }
+        made_free(t);
+    }
+    assert_true(n_refused > 0 && least < CUDA_WORKERS);
 }
 
 static void a_model_larger_than_the_gpu_is_refused_with_both_sizes(void **state) {
@@ -475,6 +505,7 @@ int main(void) {
         cmocka_unit_test(no_two_regions_overlap_and_all_tensors_lie_inside),
         cmocka_unit_test(tagged_results_lie_apart_and_few_stages_meet),
         cmocka_unit_test(rows_too_wide_for_a_block_are_refused),
+        cmocka_unit_test(warp_groups_are_whole_however_wide_rows_are),
         cmocka_unit_test(a_model_larger_than_the_gpu_is_refused_with_both_sizes),
         cmocka_unit_test(every_call_that_fails_is_reported_and_nothing_leaks),
         cmocka_unit_test(a_lost_context_fails_every_later_step_at_once),

@@ -151,14 +151,16 @@ static bool is_large(const cuda_device *device) {
     return device->major == 9 && device->most_threads >= 32 * (CUDA_WORKERS + CUDA_FEEDERS);
 }
 
-/* As many tokens in a pass as leave the ring deep enough, with as many warps as there may be; a
- * power of two, since attend.cuh counts turns so. */
+/* As many tokens in a pass as leave the ring deep enough, with as many warps as there may be: a
+ * power of two, since attend.cuh counts turns so, and whole warp groups where those share out
+ * registers. */
 weir_status cuda_arrange_walk(cuda_layout *l, const cuda_device *device, weir_error *err) {
     const size_t bytes = (size_t)device->shared_bytes;
     int n_warps = is_large(device) ? CUDA_WORKERS : CUDA_WORKERS / 2;
     l->n_feeders = is_large(device) ? CUDA_FEEDERS : 1;
     while (n_warps > 1 && 32 * (n_warps + l->n_feeders) > device->most_threads) n_warps /= 2;
-    for (; n_warps > 0; n_warps /= 2) {
+    const int least = is_large(device) ? 4 : 1;
+    for (; n_warps >= least; n_warps /= 2) {
         for (int pass = CUDA_TOKENS; pass > 0; pass /= 2) {
             if (arrange(l, bytes, pass, n_warps, pass > 1 ? bytes / 5 * 3 : 0)) return WEIR_OK;
         }

@@ -224,7 +224,7 @@ WALK void feed_block(const world_of *w) {
         }
         warp_sync();
         const cuda_feed *f = &p->feed;
-        if (f->stage >= w->last) return;
+        if (f->stage >= w->last) break;
         /* to the second-level cache, long before the input is read */
         for (int at = LANE * 128; at < f->norm_bytes; at += 32 * 128) {
             fetch_ahead((const char *)f->norm + at);
@@ -236,4 +236,6 @@ WALK void feed_block(const world_of *w) {
             feed_weights(w, &r, f);
         }
     }
+    copies_commit();
+    copies_wait(0); /* where threads copy themselves they stay until that is done */
 }
