@@ -12,7 +12,6 @@ few rules: numbers are good to one or two registers.  What was spilled already i
 SPDX-License-Identifier: MIT
 """
 
-import argparse
 import re
 import signal
 
@@ -60,19 +59,6 @@ def effects(text):
         wide = (4, 2, 4)[min(i, 2)] if is_matrix else 2 if "WIDE" in name and i == 2 else 1
         read |= registers(operand, wide)
     return made, read, bool(m[1])
-
-
-def labels_of(lines, kernel):
-    """{label: number of the instruction behind it}"""
-    out, n, is_in = {}, 0, False
-    for line in lines:
-        if line.startswith((".text.", "//---")):
-            is_in = line.startswith(f".text.{kernel}:")
-        elif is_in and (m := re.match(r"(\.L_x_\d+):", line)):
-            out[m[1]] = n
-        elif is_in and re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+", line):
-            n += 1
-    return out
 
 
 def followers(texts, labels):
@@ -124,21 +110,14 @@ def print_at(live, what, texts, paths, at):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="live registers of a GPU kernel")
-    parser.add_argument("kernel")
-    parser.add_argument("options", type=int, nargs=6)
-    parser.add_argument("--target", default="sm_90a")
-    parser.add_argument("--depth", type=int, default=3, help="innermost functions of a path")
-    parser.add_argument("--most", type=int, default=30, help="paths that are said")
+    parser = report.arguments("live registers of a GPU kernel", depth=3, most=30)
     parser.add_argument("--at", type=int, help="the number of an instruction")
-    parser.add_argument("--nvdisasm", default="nvdisasm")
     args = parser.parse_args()
-    lines = report.disassemble(report.compile_kernels(args.options, args.target), args.nvdisasm)
-    found = report.instructions_of(lines, args.kernel)
+    found, labels = report.kernel_of(args)
     texts, functions = [text for text, _ in found], report.Functions()
     paths = [" > ".join([functions.name(p) for p in reversed(places)][-args.depth :])
              for _, places in found]
-    live, what = liveness(texts, labels_of(lines, args.kernel))
+    live, what = liveness(texts, labels)
     if args.at is None:
         print_worst(live, paths, args.most)
     elif 0 <= args.at < len(texts):

@@ -99,20 +99,23 @@ def disassemble(code, program):
 
 
 def instructions_of(lines, kernel):
-    """(instruction, [(file, line) it is of, where that is inlined, ...]) of a kernel, in order."""
-    out, places, following, is_in = [], [], [], False
+    """[(instruction, [(file, line) it is of, where that is inlined, ...])] of a kernel, in order,
+    and {label: number of the instruction behind it}."""
+    out, labels, places, following, is_in = [], {}, [], [], False
     for line in lines:
         if line.startswith((".text.", "//---")):
             is_in = line.startswith(f".text.{kernel}:")
         elif is_in and "//## File" in line:
             found = [(pathlib.Path(f).name, int(n)) for f, n in PLACE.findall(line)]
             following += found if not following else found[1:]
+        elif is_in and (label := re.match(r"(\.L_x_\d+):", line)):
+            labels[label[1]] = len(out)
         elif is_in and (code := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*)", line)):
             places, following = following or places, []
             out.append((code[1], places))
     if not out:
         raise SystemExit(f"kernel_report.py: there is no kernel {kernel}")
-    return out
+    return out, labels
 
 
 class Functions:
@@ -147,18 +150,29 @@ def samples_of(path, n):
              {c[6:]: int(r[at[c]]) for c in waits}) for r in rows]
 
 
-def main():
-    parser = argparse.ArgumentParser(description="what a GPU kernel is made of, by function")
+def arguments(description, depth, most):
+    """A parser of what names a kernel and how much is said of it."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("kernel")
     parser.add_argument("options", type=int, nargs=6)
     parser.add_argument("--target", default="sm_90a")
-    parser.add_argument("--depth", type=int, default=4, help="functions of a path")
-    parser.add_argument("--most", type=int, default=40, help="paths that are said")
-    parser.add_argument("--samples", help="CSV of ncu")
+    parser.add_argument("--depth", type=int, default=depth, help="functions of a path")
+    parser.add_argument("--most", type=int, default=most, help="paths that are said")
     parser.add_argument("--nvdisasm", default="nvdisasm")
-    args = parser.parse_args()
+    return parser
+
+
+def kernel_of(args):
+    """What instructions_of says of the kernel that arguments name."""
     code = compile_kernels(args.options, args.target)
-    found = instructions_of(disassemble(code, args.nvdisasm), args.kernel)
+    return instructions_of(disassemble(code, args.nvdisasm), args.kernel)
+
+
+def main():
+    parser = arguments("what a GPU kernel is made of, by function", depth=4, most=40)
+    parser.add_argument("--samples", help="CSV of ncu")
+    args = parser.parse_args()
+    found, _ = kernel_of(args)
     samples = samples_of(args.samples, len(found)) if args.samples else [(0, 0, {})] * len(found)
     functions, count, local = Functions(), collections.Counter(), collections.Counter()
     time, executed = collections.Counter(), collections.Counter()
