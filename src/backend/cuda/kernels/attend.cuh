@@ -176,7 +176,9 @@ COLD void bring_key(const char *key, const char *value, int bytes, char *to) {
 /* The keys of a split, as they are in layer `layer`. */
 WALK key_run run_of_split(const world_of *w, const attend_item *item, int layer, bool is_pin,
                           int unit, int split) {
-    if (unit != BLOCK || w->plain || !ring_place_of(w)->units.is_split) {
+    const bool is_known =
+        w->fast || (!w->plain && unit == BLOCK && ring_place_of(w)->units.is_split);
+    if (!is_known) {
         return keys_of_split(w, item, layer, is_pin, split);
     }
     key_run run = ring_place_of(w)->runs[is_pin];

@@ -1,8 +1,8 @@
 /* measure.cu - the yardsticks: how fast this GPU reads its memory and multiplies matrices.
  *
- *   measure_read       every warp copies its chunks of `memory` into shared memory, as ring.cuh
- *                      has weights come: slots in a ring, the next copies in flight.  Nobody reads
- *                      them.  Moves passes * bytes of DRAM; 95 % of the data sheet's is the roof.
+ *   measure_read       every warp copies its chunks of `memory` into shared memory, slots in a
+ *                      ring of its own, the next copies in flight.  Nobody reads them.  Moves
+ *                      passes * bytes of DRAM; 95 % of the data sheet's is the roof.
  *   measure_multiply   every warp adds products by a stage of bf16 in shared memory, whatever is
  *                      there, to its sums: wgmma where wide.cuh uses it.  No memory at all.
  *
